@@ -1,0 +1,1 @@
+"""The broker blocks: configuration of a broker, and a live session to it."""

@@ -1,0 +1,70 @@
+"""A queue's keys in Redis, and the three bands that its ten priorities fall into."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from blocks.errors import QueueNameError
+
+HIGH: Final = 1
+NORMAL: Final = 2
+LOW: Final = 3
+#: The priority of an entry that names none; `_redis_settle.lua` knows the same ones.
+DEFAULT_PRIORITIES: Final = {HIGH: 1, NORMAL: 4, LOW: 8}
+
+_SUFFIXES: Final = (":high", ":low", ":delayed", ":dead")
+_LONGEST_NAME: Final = 255
+_FIRST_NORMAL: Final = 3
+_FIRST_LOW: Final = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a queue is made of: three streams, a sorted set and a stream of dead letters.
+
+    On a Redis Cluster all of them must lie in one slot, which a queue name in braces, `{orders}`,
+    sees to.
+    """
+
+    queue: str
+
+    @property
+    def bands(self) -> tuple[str, str, str]:
+        """The streams of ready messages, highest priorities first."""
+        return f"{self.queue}:high", self.queue, f"{self.queue}:low"
+
+    @property
+    def dead(self) -> str:
+        """The stream of dead letters."""
+        return f"{self.queue}:dead"
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """In the order that every script counts on."""
+        return *self.bands, f"{self.queue}:delayed", self.dead
+
+
+def keys_of(queue: str) -> Keys:
+    """Find the keys of a queue.
+
+    Raises:
+        QueueNameError: The name is empty, too long, unprintable, or another queue's key.
+    """
+    if not queue or len(queue) > _LONGEST_NAME:
+        raise QueueNameError(
+            f"the queue name has {len(queue)} characters; give 1 to {_LONGEST_NAME}"
+        )
+    if not queue.isprintable():
+        raise QueueNameError(f"the queue name {queue!r} has unprintable characters; leave them out")
+    if queue.endswith(_SUFFIXES):
+        raise QueueNameError(
+            f"the queue name {queue!r} is a key of the queue {queue.rpartition(':')[0]!r}; "
+            f"give a name that doesn't end in {', '.join(_SUFFIXES)}"
+        )
+    return Keys(queue)
+
+
+def band_of(priority: int) -> int:
+    """The number of a priority's band, as scripts count them: from 1, the highest."""
+    if priority < _FIRST_NORMAL:
+        return HIGH
+    return NORMAL if priority < _FIRST_LOW else LOW

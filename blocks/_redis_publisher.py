@@ -1,0 +1,78 @@
+"""Publishing: messages in as few scripts as their sizes allow, with an outcome each."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import uuid4
+
+from blocks._redis_entry import encode, milliseconds
+from blocks._redis_keys import Keys, band_of
+from blocks._redis_scripts import Script
+from blocks._redis_wire import Argument, Wire
+from blocks.errors import BrokerError
+from blocks.message import Message, Published
+
+# A script holds up everybody else for as long as it runs: some 2 ms with this.
+_CHUNK_MESSAGES: Final = 500
+_CHUNK_BYTES: Final = 8 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Messages that are added by one script: all of them, or none."""
+
+    #: Place in the batch → id.
+    ids: dict[int, str] = field(default_factory=dict[int, str])
+    arguments: list[Argument] = field(default_factory=list[Argument])
+    size: int = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self.ids) >= _CHUNK_MESSAGES or self.size >= _CHUNK_BYTES
+
+
+async def publish(wire: Wire, keys: Keys, messages: Sequence[Message]) -> list[Published]:
+    """Add messages to a queue.
+
+    When the connection breaks while the answer is awaited, the messages may have been added or not;
+    who publishes them again gives them ids of his own, so that both carry the same.
+    """
+    outcomes: dict[int, Published] = {}
+    failure: BrokerError | None = None
+    for chunk in _chunks(messages, outcomes):
+        if failure is None:
+            failure = await _try(wire, keys, chunk)
+        for place, message_id in chunk.ids.items():
+            outcomes[place] = Published(error=failure) if failure else Published(id=message_id)
+    if failure and not any(outcome.id for outcome in outcomes.values()):
+        raise failure
+    return [outcomes[place] for place in range(len(messages))]
+
+
+async def _try(wire: Wire, keys: Keys, chunk: _Chunk) -> BrokerError | None:
+    try:
+        await wire.run(Script.PUBLISH, keys, chunk.arguments)
+    except BrokerError as error:
+        return error
+    return None
+
+
+def _chunks(messages: Sequence[Message], outcomes: dict[int, Published]) -> Iterator[_Chunk]:
+    """Cut a batch; what can't be held gets its outcome at once."""
+    chunk = _Chunk()
+    for place, message in enumerate(messages):
+        message_id = message.id or uuid4().hex
+        try:
+            fields = encode(message, message_id)
+        except BrokerError as error:
+            outcomes[place] = Published(error=error)
+            continue
+        chunk.ids[place] = message_id
+        chunk.size += len(message.body)
+        band, delay = band_of(message.priority), milliseconds(message.delay)
+        chunk.arguments += (band, delay, len(fields), *fields)
+        if chunk.full:
+            yield chunk
+            chunk = _Chunk()
+    if chunk.ids:
+        yield chunk

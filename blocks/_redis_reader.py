@@ -1,0 +1,189 @@
+"""Taking messages: what ended leases left behind, what is due, what is ready, and waiting."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from typing import Any, Final
+
+from blocks._redis_entry import Receipt, milliseconds, to_delivery
+from blocks._redis_errors import NoGroupError
+from blocks._redis_keys import Keys
+from blocks._redis_scripts import Script
+from blocks._redis_wire import Argument, Fields, Wire
+from blocks.errors import BrokerError
+from blocks.message import Delivery
+
+# What was released, or published with a short delay, doesn't wake a blocked reader: it looks again.
+_LOOK_AGAIN: Final = 0.5
+# Everybody's leases are looked at no more often than this.
+_LEASES_EVERY: Final = 0.1
+# A batch is cut short here, so that large bodies don't come as one enormous answer.
+_BATCH_BYTES: Final = 32 * 1024 * 1024
+# A consumer that holds nothing is forgotten after so many leases of silence.
+_SILENT_LEASES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A session as a member of the consumer group."""
+
+    group: str
+    #: Its name is unique, and ends with its lease, as the scripts want it.
+    consumer: str
+    lease: timedelta
+
+
+class Reader:
+    """The receiving half of a session; it knows what the session holds."""
+
+    def __init__(self, wire: Wire, member: Member) -> None:
+        self._wire = wire
+        self._member = member
+        self._held: dict[tuple[str, Receipt], None] = {}
+        #: Queues where something may have been taken without an answer that tells it.
+        self._unsure: set[str] = set()
+        self._leases_seen: dict[str, float] = {}
+        self._swept: dict[Keys, float] = {}
+
+    async def receive(self, keys: Keys, most: int, wait: timedelta) -> list[Delivery]:
+        """Take up to `most` deliveries; block for the first one, for at most `wait`."""
+        deadline = time.monotonic() + wait.total_seconds()
+        await self._give_back_strays(keys)
+        await self._sweep(keys)
+        while True:
+            due_in, taken = await self._take(keys, most)
+            left = deadline - time.monotonic()
+            if taken or left <= 0:
+                return taken
+            woken = await self._block(keys, min(left, due_in or _LOOK_AGAIN, _LOOK_AGAIN))
+            if woken:
+                return await self._fill(keys, woken, most)
+
+    def forget(self, delivery: Delivery) -> None:
+        """Note that a delivery is no longer held."""
+        if isinstance(delivery.receipt, Receipt):
+            self._held.pop((delivery.queue, delivery.receipt), None)
+
+    async def leave(self) -> None:
+        """Give back everything that is held, uncounted, and leave the groups."""
+        self._held.clear()
+        for keys in self._swept:
+            self._unsure.add(keys.queue)
+            await self._give_back_strays(keys)
+            await self._run(Script.SWEEP, keys, (*self._silence, self._member.consumer))
+
+    async def _take(self, keys: Keys, most: int) -> tuple[float | None, list[Delivery]]:
+        """Take without waiting; also tell in how many seconds the next delayed message is due."""
+        member = self._member
+        arguments = (member.group, member.consumer, milliseconds(member.lease), most, _BATCH_BYTES)
+        self._unsure.add(keys.queue)
+        everybody = int(self._is_time_for_leases(keys.queue))
+        due_in, *packed = await self._run(Script.RECEIVE, keys, (*arguments, everybody))
+        taken = [self._hold(keys.queue, receipt, fields) for receipt, fields in _unpack(*packed)]
+        self._unsure.discard(keys.queue)
+        return (None if due_in < 0 else due_in / 1_000), taken
+
+    async def _block(self, keys: Keys, seconds: float) -> list[Delivery]:
+        """Wait for one message; from each band that got some at that moment, one comes."""
+        member = self._member
+        self._unsure.add(keys.queue)
+        try:
+            entries = await self._wire.read_new(
+                keys, group=member.group, consumer=member.consumer, wait=seconds
+            )
+        except NoGroupError:
+            # The next look makes the group again.
+            entries = []
+        taken = [
+            self._hold(keys.queue, Receipt(band, entry.decode(), 1), fields)
+            for band, entry, fields in sorted(entries, key=lambda one: one[0])
+        ]
+        self._unsure.discard(keys.queue)
+        return taken
+
+    async def _fill(self, keys: Keys, woken: list[Delivery], most: int) -> list[Delivery]:
+        """Take what came together with the message that ended the waiting."""
+        if len(woken) > most:
+            for surplus in woken[most:]:
+                self.forget(surplus)
+            self._unsure.add(keys.queue)
+        try:
+            await self._give_back_strays(keys)
+            if len(woken) < most:
+                _, more = await self._take(keys, most - len(woken))
+                return sorted(woken + more, key=_band)
+        except BrokerError:
+            # What has been taken counts; the next call meets the error again.
+            pass
+        return woken[:most]
+
+    async def _give_back_strays(self, keys: Keys) -> None:
+        """Release what was taken for this session by a call whose answer was lost."""
+        if keys.queue not in self._unsure:
+            return
+        member = (self._member.group, self._member.consumer)
+        rows = await self._run(Script.UNSETTLED, keys, member)
+        pending = {
+            (keys.queue, Receipt(band, entry.decode(), count)) for band, entry, count in rows
+        }
+        for gone in [one for one in self._held if one[0] == keys.queue and one not in pending]:
+            del self._held[gone]
+        releases: list[Argument] = []
+        for _, stray in sorted(pending - self._held.keys(), key=lambda one: one[1].entry):
+            releases += (f"release {stray}", 0)
+        if releases:
+            await self._run(Script.SETTLE, keys, (*member, *releases))
+        self._unsure.discard(keys.queue)
+
+    async def _sweep(self, keys: Keys) -> None:
+        now = time.monotonic()
+        every = self._member.lease.total_seconds()
+        if now - self._swept.get(keys, float("-inf")) < every:
+            return
+        self._swept[keys] = now
+        await self._run(Script.SWEEP, keys, (*self._silence, ""))
+
+    @property
+    def _silence(self) -> tuple[str, int]:
+        return self._member.group, milliseconds(self._member.lease * _SILENT_LEASES)
+
+    def _is_time_for_leases(self, queue: str) -> bool:
+        now = time.monotonic()
+        if now - self._leases_seen.get(queue, float("-inf")) < _LEASES_EVERY:
+            return False
+        self._leases_seen[queue] = now
+        return True
+
+    def _hold(self, queue: str, receipt: Receipt, fields: Fields) -> Delivery:
+        self._held[queue, receipt] = None
+        return to_delivery(queue, receipt, fields)
+
+    async def _run(self, script: Script, keys: Keys, arguments: Iterable[Argument]) -> Any:
+        """Run a script; where the group is missing, make it first."""
+        arguments = tuple(arguments)
+        try:
+            return await self._wire.run(script, keys, arguments)
+        except NoGroupError:
+            await self._wire.run(Script.DECLARE, keys, (self._member.group,))
+            return await self._wire.run(script, keys, arguments)
+
+
+def _unpack(shape: bytes, content: bytes) -> Iterator[tuple[Receipt, Fields]]:
+    """Cut the content as `_redis_receive.lua` says."""
+    numbers = map(int, shape.split())
+    at = 0
+    for band in numbers:
+        count = next(numbers)
+        parts: list[bytes] = []
+        for length in islice(numbers, next(numbers)):
+            parts.append(content[at : at + length])
+            at += length
+        fields = dict(zip(parts[1::2], parts[2::2], strict=True))
+        yield Receipt(band, parts[0].decode(), count), fields
+
+
+def _band(delivery: Delivery) -> int:
+    assert isinstance(delivery.receipt, Receipt)
+    return delivery.receipt.band

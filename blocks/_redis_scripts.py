@@ -1,0 +1,41 @@
+"""The Lua scripts that run in Redis: each is one atomic step of the broker."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+
+
+class Script(StrEnum):
+    """One file `_redis_<name>.lua` each; what it takes and returns stands at its head."""
+
+    DECLARE = "declare"
+    PUBLISH = "publish"
+    RECEIVE = "receive"
+    SETTLE = "settle"
+    RENEW = "renew"
+    DEPTH = "depth"
+    UNSETTLED = "unsettled"
+    SWEEP = "sweep"
+    REDRIVE = "redrive"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A script's text, and the digest under which Redis keeps it."""
+
+    text: str
+    digest: str
+
+
+@cache
+def source_of(script: Script) -> Source:
+    """Read a script, with what all of them share put before it."""
+    text = _read("prelude") + _read(script)
+    # Redis names scripts by their SHA-1; nothing secret depends on it.
+    return Source(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _read(name: str) -> str:
+    return files("blocks").joinpath(f"_redis_{name}.lua").read_text(encoding="utf-8")

@@ -1,0 +1,134 @@
+"""The contract of a provider: a block that holds the configuration, a session that is live.
+
+A broker knows bytes and headers only. Encoding, routing, retry policy and telemetry live above, so
+that every provider has them alike, and a message that nobody can parse can still be dead-lettered.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar, Protocol
+
+from prefect.blocks.core import Block
+from pydantic import Field
+
+from blocks.message import DeadLetter, Delivery, Depth, Message, Outcome, Published, Settled
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capabilities:
+    """What a provider can do, as data: read it instead of trying and catching.
+
+    What is False here is refused with `UnsupportedError`, never ignored.
+    """
+
+    #: How many of the ten priorities are told apart: 10, 3 (high, normal, low), or 1 for none.
+    priority_levels: int
+    #: Messages can be published with a delay, and retried after one.
+    delay: bool
+    #: Ready messages of one priority are delivered in the order they were published in.
+    ordered: bool
+    #: The dead letters can be browsed, redriven and discarded.
+    dead_letters: bool
+    #: Several machines can share a queue.
+    networked: bool
+    #: The delivery count survives whatever happens to the consumer.
+    counts_deliveries: bool
+    #: The largest body in bytes.
+    max_body_bytes: int
+
+
+class Session(Protocol):
+    """A live connection to a broker. One task at a time may receive; settling may run beside it.
+
+    Every call raises `BrokerUnavailableError` while the broker can't be reached and
+    `BrokerRefusedError` where it says no; a session is good again as soon as the broker is.
+    """
+
+    async def declare(self, queue: str) -> None:
+        """Make sure that the queue exists, or raise where it doesn't and may not be made."""
+        ...
+
+    async def publish(self, queue: str, messages: Sequence[Message]) -> Sequence[Published]:
+        """Publish durably, and return one outcome a message, in order.
+
+        A message that can't be held (too large, a priority out of range) has its error in its own
+        outcome, and its neighbours are published.
+        """
+        ...
+
+    async def receive(
+        self, queue: str, *, max_messages: int, wait: timedelta
+    ) -> Sequence[Delivery]:
+        """Take up to `max_messages`; wait for the first one at most `wait`, then return what is there.
+
+        Messages whose holder's lease has ended come first.
+        """
+        ...
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
+        """Carry out the verdicts, and return what became of each, in order."""
+        ...
+
+    async def renew(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Extend the leases by the block's lease time, and return those that are still held."""
+        ...
+
+    async def depth(self, queue: str) -> Depth:
+        """Count what the queue holds."""
+        ...
+
+    def browse_dead(self, queue: str) -> AsyncIterator[DeadLetter]:
+        """Walk over the dead letters, oldest first, leaving them where they are."""
+        ...
+
+    async def settle_dead(self, queue: str, fates: Mapping[str, Message | None]) -> Sequence[str]:
+        """Redrive or discard dead letters: handle → the message to publish again, or None.
+
+        Each is removed and published in one step. Returns the handles that were there.
+        """
+        ...
+
+
+class Broker(Block, ABC):
+    """Where to find a broker and how to log in. Configuration only: `connect` makes it live.
+
+    Example:
+        >>> async with EmbeddedBroker(path="queue.db").connect() as session:
+        ...     await session.publish("jobs", [Message(body=b"{}")])
+    """
+
+    capabilities: ClassVar[Capabilities]
+
+    lease_seconds: float = Field(
+        default=30.0,
+        ge=1.0,
+        le=43_200.0,
+        description="How long a message is held without being settled or renewed, in seconds.",
+    )
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a delivery is held without being settled or renewed."""
+        return timedelta(seconds=self.lease_seconds)
+
+    @classmethod
+    @abstractmethod
+    def from_url(cls, url: str) -> "Broker":
+        """Build the block from a URL such as `redis://host:6379/0`."""
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where the broker is, without credentials; it goes into logs and event sources."""
+
+    @abstractmethod
+    def connect(self) -> AbstractAsyncContextManager[Session]:
+        """Open a session.
+
+        Raises:
+            BrokerUnavailableError: Nobody answers at the address.
+            BrokerRefusedError: The credentials are wrong, or don't allow it.
+        """

@@ -1,0 +1,177 @@
+"""Redis streams as a broker.
+
+A queue `orders` is three streams, `orders:high` (priorities 0 to 2), `orders` (3 to 6) and
+`orders:low` (7 to 9), a sorted set `orders:delayed`, and a stream of dead letters, `orders:dead`.
+Anybody can publish with `XADD orders * body <bytes>`; see `blocks/_redis_entry.py` for the other
+fields. A message is removed from its stream when it is settled, so nothing needs trimming; the dead
+letters stay until they are redriven or discarded.
+
+What Redis promises is a matter of its configuration. `publish` returns once Redis has answered:
+with `appendonly yes` and `appendfsync always` the message is on the disk then; with `everysec` a
+crash of the machine (not of Redis alone) loses the last second; a fail-over to a replica loses what
+had not been copied yet, as replication is asynchronous (`min-replicas-to-write` bounds it). Set
+`maxmemory-policy noeviction`: any other may evict a queue.
+
+A call whose answer was lost raises `BrokerUnavailableError`, and may have been carried out. Who
+publishes again after that gives `Message.id` himself, so that both messages carry the same id.
+"""
+
+import os
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import ClassVar, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+from uuid import uuid4
+
+from pydantic import Field, SecretStr, ValidationError
+
+from blocks._redis_entry import MAX_BODY_BYTES, milliseconds
+from blocks._redis_reader import Member
+from blocks._redis_session import RedisSession
+from blocks._redis_wire import Endpoint, Wire
+from blocks.broker import Broker, Capabilities
+from blocks.errors import BrokerConfigurationError
+
+
+class RedisBroker(Broker):
+    """A Redis 7 or Valkey server, whose streams are the queues.
+
+    On a Redis Cluster a queue's name stands in braces, `{orders}`, and `host` is the node that
+    holds it.
+
+    Example:
+        >>> async with RedisBroker(host="localhost").connect() as session:
+        ...     await session.publish("orders", [Message(body=b"{}")])
+    """
+
+    _block_type_name = "Redis Broker"
+    _description = "Queues on Redis streams: priorities, delays, dead letters."
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        priority_levels=3,
+        delay=True,
+        ordered=True,
+        dead_letters=True,
+        networked=True,
+        counts_deliveries=True,
+        max_body_bytes=MAX_BODY_BYTES,
+    )
+
+    host: str = Field(default="localhost", min_length=1, description="Name or address of Redis.")
+    port: int = Field(default=6379, ge=1, le=65_535, description="Its port.")
+    unix_socket: str | None = Field(
+        default=None, description="Path of its socket, instead of host and port."
+    )
+    db: int = Field(default=0, ge=0, description="Number of the database.")
+    username: str | None = Field(default=None, description="User, where Redis has ACLs.")
+    password: SecretStr | None = Field(default=None, description="Password, where it wants one.")
+    tls: bool = Field(default=False, description="Encrypt, and check the server's certificate.")
+    tls_ca_file: str | None = Field(
+        default=None, description="Certificates to trust, in PEM; those of the system without it."
+    )
+    group: str = Field(
+        default="noa",
+        min_length=1,
+        max_length=255,
+        description="Consumer group: all of one group share the messages of a queue.",
+    )
+    connect_timeout_seconds: float = Field(
+        default=2.0, gt=0, le=60, description="How long connecting may take, in seconds."
+    )
+    timeout_seconds: float = Field(
+        default=5.0,
+        ge=1,
+        le=300,
+        description="How long Redis may take for an answer before it counts as unreachable.",
+    )
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Build the block from `redis://user:password@host:6379/0`, `rediss://…` or `unix:///path`.
+
+        `?db=`, `?group=` and `?lease_seconds=` set those fields.
+
+        Raises:
+            BrokerConfigurationError: A part of the URL is wrong; the message never quotes it.
+        """
+        try:
+            return cls.model_validate(_fields(url))
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()
+            )
+            raise BrokerConfigurationError(f"the Redis URL is wrong: {problems}") from None
+        except ValueError:
+            raise BrokerConfigurationError(
+                "the Redis URL is wrong: write redis://user:password@host:port/db, and special "
+                "characters of the password as %XX"
+            ) from None
+
+    @property
+    def address(self) -> str:
+        """`redis://host:port/db`, `rediss://host:port/db` or `unix://path?db=0`."""
+        if self.unix_socket:
+            return f"unix://{self.unix_socket}?db={self.db}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'rediss' if self.tls else 'redis'}://{host}:{self.port}/{self.db}"
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[RedisSession]:
+        """Open a session; when it ends, what it still holds is given back uncounted.
+
+        Raises:
+            BrokerUnavailableError: Nobody answers at the address.
+            BrokerRefusedError: The credentials or the certificate are wrong.
+        """
+        wire = Wire(self._endpoint())
+        session = RedisSession(wire, self._member(), self.address)
+        try:
+            await wire.ping()
+            yield session
+        finally:
+            await session.close()
+
+    def _endpoint(self) -> Endpoint:
+        return Endpoint(
+            address=self.address,
+            host=self.host,
+            port=self.port,
+            unix_socket=self.unix_socket,
+            db=self.db,
+            username=self.username,
+            password=self.password.get_secret_value() if self.password else None,
+            tls=self.tls,
+            tls_ca_file=self.tls_ca_file,
+            connect_timeout=self.connect_timeout_seconds,
+            timeout=self.timeout_seconds,
+        )
+
+    def _member(self) -> Member:
+        unique = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:12]}"
+        return Member(self.group, f"{unique}:{milliseconds(self.lease)}", self.lease)
+
+
+def _fields(url: str) -> dict[str, object]:
+    parts = urlsplit(url)
+    fields: dict[str, object] = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+    if unknown := fields.keys() - {"db", "group", "lease_seconds"}:
+        raise BrokerConfigurationError(
+            f"the Redis URL has unknown options {', '.join(sorted(unknown))}; "
+            "db, group and lease_seconds can be set there"
+        )
+    if parts.username:
+        fields["username"] = unquote(parts.username)
+    if parts.password:
+        fields["password"] = unquote(parts.password)
+    if parts.scheme == "unix":
+        return fields | {"unix_socket": unquote(parts.path)}
+    if parts.scheme not in ("redis", "rediss"):
+        raise BrokerConfigurationError(
+            f"the Redis URL begins with {parts.scheme!r}; write redis://, rediss:// or unix://"
+        )
+    if path := parts.path.strip("/"):
+        fields["db"] = path
+    if parts.hostname:
+        fields["host"] = parts.hostname
+    return fields | {"port": parts.port or 6379, "tls": parts.scheme == "rediss"}

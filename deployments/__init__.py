@@ -1,0 +1,1 @@
+"""What is deployed where: deployments, work pools, blocks, automations."""

@@ -1,0 +1,72 @@
+"""Dead letters: list, show, redrive and discard, alike on every provider."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from blocks.broker import Session
+from blocks.message import DeadLetter, Message
+from noa_flows.errors import NotFoundError
+
+Filter = Callable[[DeadLetter], bool]
+
+
+class DeadLetters:
+    """The dead letters of one queue."""
+
+    def __init__(self, session: Session, queue: str) -> None:
+        self._session = session
+        self._queue = queue
+
+    async def list(
+        self, *, reason: str | None = None, limit: int | None = None
+    ) -> AsyncIterator[DeadLetter]:
+        """Walk over the dead letters, oldest first; of one reason where it is given."""
+        left = limit
+        async for letter in self._session.browse_dead(self._queue):
+            if left == 0:
+                return
+            if reason in {None, letter.reason}:
+                yield letter
+                left = None if left is None else left - 1
+
+    async def find(self, message_id: str) -> DeadLetter:
+        """Return the dead letter of a message, by the message's id or by its handle.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        async for letter in self._session.browse_dead(self._queue):
+            if message_id in {letter.id, letter.handle}:
+                return letter
+        raise NotFoundError(
+            f"no dead letter {message_id!r} in the queue {self._queue!r}; "
+            "`noa dead list` shows those there are"
+        )
+
+    async def redrive(self, letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
+        """Publish dead letters again, and return those that were still there.
+
+        The generation is raised, so that a new run is made instead of the old one being found. The
+        delivery count starts anew.
+        """
+        return await self._settle({letter.handle: _again(letter) for letter in letters}, letters)
+
+    async def discard(self, letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
+        """Forget dead letters for good, and return those that were still there."""
+        return await self._settle({letter.handle: None for letter in letters}, letters)
+
+    async def _settle(
+        self, fates: dict[str, Message | None], letters: Sequence[DeadLetter]
+    ) -> Sequence[DeadLetter]:
+        settled = set(await self._session.settle_dead(self._queue, fates))
+        return [letter for letter in letters if letter.handle in settled]
+
+
+def _again(letter: DeadLetter) -> Message:
+    return Message(
+        body=letter.body,
+        headers=letter.headers,
+        key=letter.key,
+        priority=letter.priority,
+        id=letter.id,
+        generation=letter.generation + 1,
+    )

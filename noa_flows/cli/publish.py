@@ -1,0 +1,97 @@
+"""`noa publish`: put a job on a queue."""
+
+import asyncio
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+
+from blocks.message import DEFAULT_PRIORITY, Message
+from noa_flows.cli.options import DEFAULT_QUEUE, BrokerOption, QueueOption, open_session
+from noa_flows.envelope import encode
+from noa_flows.errors import ConfigurationError, PayloadError
+from noa_flows.event import Event
+from noa_flows.jobs import find_job
+from noa_flows.payload_names import snake_cased
+from noa_flows.strict_json import is_object
+
+
+def publish(
+    job_type: Annotated[str, typer.Argument(metavar="TYPE", help="The job type, such as report.")],
+    data: Annotated[
+        str, typer.Option(help="The payload as JSON; @file reads a file, @- standard input.")
+    ] = "{}",
+    *,
+    broker: BrokerOption = "",
+    queue: QueueOption = DEFAULT_QUEUE,
+    message_id: Annotated[
+        str, typer.Option("--id", help="The job's id; a repeated one starts nothing new.")
+    ] = "",
+    source: Annotated[str, typer.Option(help="Who sends it.")] = "noa-cli",
+    subject: Annotated[str, typer.Option(help="What it is about; names the run.")] = "",
+    priority: Annotated[
+        int, typer.Option(min=0, max=9, help="0 is the highest, 9 the lowest.")
+    ] = DEFAULT_PRIORITY,
+    delay_seconds: Annotated[float, typer.Option(min=0.0, help="Not started before.")] = 0.0,
+) -> None:
+    """Put a job on a queue, and print its id."""
+    payload = _read_payload(data)
+    _check(job_type, payload)
+    event = Event(
+        id=message_id or uuid4().hex,
+        source=source,
+        job_type=job_type,
+        data=payload,
+        subject=subject or None,
+        priority=priority,
+        not_before=_later(delay_seconds),
+        time=datetime.now(UTC),
+    )
+    asyncio.run(_send(broker, queue, event))
+    typer.echo(event.id)
+
+
+async def _send(broker: str, queue: str, event: Event) -> None:
+    body, headers = encode(event)
+    async with open_session(broker) as session:
+        await session.declare(queue)
+        message = Message(body=body, headers=headers, priority=event.priority)
+        (published,) = await session.publish(queue, [message])
+    if published.error is not None:
+        raise published.error
+
+
+def _check(job_type: str, payload: dict[str, Any]) -> None:
+    """Refuse here what the consumer would send to the dead letters."""
+    job = find_job(job_type)
+    try:
+        job.parse(snake_cased(payload, job.payload_model))
+    except PayloadError as error:
+        raise error.below("data") from error
+
+
+def _read_payload(data: str) -> dict[str, Any]:
+    try:
+        text = _read_text(data)
+        payload = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"--data: {error}") from error
+    if not is_object(payload):
+        raise ConfigurationError("--data: must be a JSON object, the job's payload")
+    return payload
+
+
+def _read_text(data: str) -> str:
+    if data == "@-":
+        return sys.stdin.read()
+    if data.startswith("@"):
+        return Path(data[1:]).read_text(encoding="utf-8")
+    return data
+
+
+def _later(delay_seconds: float) -> datetime | None:
+    return datetime.now(UTC) + timedelta(seconds=delay_seconds) if delay_seconds else None

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
+from urllib.parse import unquote
 
 from blocks.message import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from noa_flows.errors import EnvelopeError
@@ -106,9 +107,12 @@ def _attributes(event: Event) -> dict[str, str | int]:
 
 
 def _binary_attributes(headers: Mapping[str, str]) -> dict[str, Any] | None:
-    """Collect the attributes from the headers, or None where there are none."""
+    """Collect the attributes from the headers, or None where there are none.
+
+    The HTTP binding writes what isn't printable ASCII as percent-encoded UTF-8.
+    """
     found = {
-        name.removeprefix(prefix): value
+        name.removeprefix(prefix): unquote(value) if prefix == "ce-" else value
         for name, value in headers.items()
         for prefix in _BINARY_PREFIXES
         if name.startswith(prefix)

@@ -1,12 +1,13 @@
 """Dead letters: list, show, redrive and discard, alike on every provider."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import sys
+from collections.abc import AsyncIterator, Sequence
 
 from blocks.broker import Session
 from blocks.message import DeadLetter, Message
-from noa_flows.errors import NotFoundError
-
-Filter = Callable[[DeadLetter], bool]
+from noa_flows.envelope import Origin, decode
+from noa_flows.errors import MessageError, NotFoundError
+from noa_flows.strict_json import JsonLimits
 
 
 class DeadLetters:
@@ -29,13 +30,13 @@ class DeadLetters:
                 left = None if left is None else left - 1
 
     async def find(self, message_id: str) -> DeadLetter:
-        """Return the dead letter of a message, by the message's id or by its handle.
+        """Return the dead letter of a message, by the event's id or by the broker's.
 
         Raises:
             NotFoundError: There is none.
         """
         async for letter in self._session.browse_dead(self._queue):
-            if message_id in {letter.id, letter.handle}:
+            if message_id in {letter.id, letter.handle, event_id(letter)}:
                 return letter
         raise NotFoundError(
             f"no dead letter {message_id!r} in the queue {self._queue!r}; "
@@ -59,6 +60,16 @@ class DeadLetters:
     ) -> Sequence[DeadLetter]:
         settled = set(await self._session.settle_dead(self._queue, fates))
         return [letter for letter in letters if letter.handle in settled]
+
+
+def event_id(letter: DeadLetter) -> str:
+    """The id of the event in a dead letter; the broker's where it holds none that can be read."""
+    limits = JsonLimits(max_body_bytes=len(letter.body), max_nesting=sys.maxsize)
+    origin = Origin(id=letter.id, source=letter.queue)
+    try:
+        return decode(letter.body, letter.headers, origin=origin, limits=limits).id
+    except MessageError:
+        return letter.id
 
 
 def _again(letter: DeadLetter) -> Message:

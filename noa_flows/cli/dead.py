@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from blocks.message import DeadLetter
-from noa_flows.bridge.dead_letters import DeadLetters
+from noa_flows.bridge.dead_letters import DeadLetters, event_id
 from noa_flows.cli.options import (
     DEFAULT_QUEUE,
     BrokerOption,
@@ -56,7 +56,7 @@ def list_dead(
         return
     for letter in letters:
         died = letter.died_at.isoformat(timespec="seconds")
-        typer.echo(f"{letter.id}  {died}  {letter.reason:<20} {letter.error[:120]}")
+        typer.echo(f"{event_id(letter)}  {died}  {letter.reason:<20} {letter.error[:120]}")
 
 
 @dead.command()
@@ -135,7 +135,8 @@ async def _select(letters: DeadLetters, selection: Selection) -> Sequence[DeadLe
 
 def _described(letter: DeadLetter) -> Mapping[str, Any]:
     return {
-        "id": letter.id,
+        "id": event_id(letter),
+        "message_id": letter.id,
         "reason": letter.reason,
         "error": letter.error,
         "error_type": letter.error_type,

@@ -1,33 +1,24 @@
 """What every consumer flow does: open the broker, find the deployments, run the bridge."""
 
-import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from blocks.broker import Broker, Session
+from blocks.broker import Broker
 from blocks.message import Dead, Delivery
 from blocks.providers import load_broker
-from noa_flows.bridge.backlog import Backlog
-from noa_flows.bridge.bridge import Bridge, DeadLetterHook, Pace
-from noa_flows.bridge.dispatcher import Dispatcher
-from noa_flows.bridge.intake import Intake
+from noa_flows.bridge.assembly import open_bridge
+from noa_flows.bridge.bridge import DeadLetterHook
 from noa_flows.bridge.route import Route
 from noa_flows.consumers.succession import living_predecessor
 from noa_flows.errors import ConfigurationError
 from noa_flows.jobs import find_job
-from noa_flows.prefect_api import PrefectApi, connect_to_prefect
+from noa_flows.prefect_api import connect_to_prefect
 from noa_flows.settings import Settings, get_settings
-from noa_flows.strict_json import JsonLimits
-
-Logger = logging.Logger | logging.LoggerAdapter[Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,14 +54,15 @@ async def consume(subscription: Subscription) -> str:
         route = _route(subscription, broker)
         async with (
             broker.connect() as session,
-            _bridge(
+            open_bridge(
                 api=api,
                 session=session,
-                broker=broker,
+                lease=broker.lease,
                 route=route,
-                max_waiting=subscription.max_waiting,
                 settings=settings,
+                max_waiting=subscription.max_waiting,
                 logger=logger,
+                on_dead_letter=_dead_letter_event(route),
             ) as bridge,
         ):
             logger.info("Consuming %s from %s.", route.queue, route.address)
@@ -105,49 +97,6 @@ def _route(subscription: Subscription, broker: Broker) -> Route:
         jobs=frozenset(subscription.jobs),
         deployments=subscription.deployments,
     )
-
-
-@asynccontextmanager
-async def _bridge(
-    *,
-    api: PrefectApi,
-    session: Session,
-    broker: Broker,
-    route: Route,
-    max_waiting: int | None,
-    settings: Settings,
-    logger: Logger,
-) -> AsyncGenerator[Bridge]:
-    await session.declare(route.queue)
-    bridge_settings = settings.bridge
-    limits = JsonLimits(
-        max_body_bytes=bridge_settings.max_body_bytes, max_nesting=bridge_settings.max_nesting
-    )
-    deployments = [await api.read_deployment(name) for name in route.all_deployments()]
-    bridge = Bridge(
-        session=session,
-        queue=route.queue,
-        lease=broker.lease,
-        intake=Intake(route, limits=limits, max_deliveries=bridge_settings.max_deliveries),
-        dispatcher=Dispatcher(
-            api, storage=settings.storage, inline_bytes=bridge_settings.inline_parameter_bytes
-        ),
-        backlog=Backlog(
-            api,
-            deployment_ids=[one.id for one in deployments],
-            max_waiting=max_waiting or bridge_settings.max_waiting,
-        ),
-        pace=Pace(
-            batch_size=bridge_settings.batch_size,
-            schedule_horizon=timedelta(seconds=bridge_settings.schedule_horizon_seconds),
-        ),
-        logger=logger,
-        on_dead_letter=_dead_letter_event(route),
-    )
-    try:
-        yield bridge
-    finally:
-        logger.info("Stopping: %s.", bridge.tally)
 
 
 def _dead_letter_event(route: Route) -> DeadLetterHook:

@@ -1,0 +1,66 @@
+"""Puts a bridge together out of the settings, the route, and two live connections."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from blocks.broker import Session
+from noa_flows.bridge.backlog import Backlog
+from noa_flows.bridge.bridge import Bridge, DeadLetterHook, Logger, Pace
+from noa_flows.bridge.dispatcher import Dispatcher
+from noa_flows.bridge.intake import Intake
+from noa_flows.bridge.route import Route
+from noa_flows.prefect_api import PrefectApi
+from noa_flows.settings import Settings
+from noa_flows.strict_json import JsonLimits
+
+
+@asynccontextmanager
+async def open_bridge(
+    *,
+    api: PrefectApi,
+    session: Session,
+    lease: timedelta,
+    route: Route,
+    settings: Settings,
+    logger: Logger,
+    max_waiting: int | None = None,
+    on_dead_letter: DeadLetterHook = lambda _delivery, _verdict: None,
+) -> AsyncGenerator[Bridge]:
+    """Declare the queue, look up the deployments, and yield a bridge that is ready to run.
+
+    Raises:
+        NotFoundError: A deployment of the route is missing.
+        BrokerError: The queue can't be had.
+    """
+    await session.declare(route.queue)
+    limits = settings.bridge
+    deployments = [await api.read_deployment(name) for name in route.all_deployments()]
+    bridge = Bridge(
+        session=session,
+        queue=route.queue,
+        lease=lease,
+        intake=Intake(
+            route,
+            limits=JsonLimits(max_body_bytes=limits.max_body_bytes, max_nesting=limits.max_nesting),
+            max_deliveries=limits.max_deliveries,
+        ),
+        dispatcher=Dispatcher(
+            api, storage=settings.storage, inline_bytes=limits.inline_parameter_bytes
+        ),
+        backlog=Backlog(
+            api,
+            deployment_ids=[one.id for one in deployments],
+            max_waiting=max_waiting or limits.max_waiting,
+        ),
+        pace=Pace(
+            batch_size=limits.batch_size,
+            schedule_horizon=timedelta(seconds=limits.schedule_horizon_seconds),
+        ),
+        logger=logger,
+        on_dead_letter=on_dead_letter,
+    )
+    try:
+        yield bridge
+    finally:
+        logger.info("Stopping: %s.", bridge.tally)

@@ -5,9 +5,9 @@ field each and `run_deployment` takes them by name. The payload model validates 
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_type_hints
 
 from prefect.flows import Flow
 from prefect.utilities.hashing import file_hash
@@ -53,9 +53,17 @@ class JobFlow(Flow[..., Any], Generic[P, R]):
 
     job: Job[P, R]
 
+    if TYPE_CHECKING:
+
+        def __call__(  # type: ignore[override]
+            self, **parameters: Any
+        ) -> Coroutine[Any, Any, R]:  # pyright: ignore[reportIncompatibleMethodOverride]
+            """Run the flow here, with the payload's fields as keyword arguments."""
+            ...
+
 
 def job(
-    name: str, *, retries: int = 0, retry_delay_seconds: float = 10.0
+    name: str, *, retries: int = 0, retry_delay_seconds: int = 10
 ) -> Callable[[Work[P, R]], JobFlow[P, R]]:
     """Make a Prefect flow out of `async def work(payload: SomePayload, run: JobRun) -> SomeResult`.
 

@@ -10,7 +10,13 @@ class Payload(BaseModel):
     silently ignored. Free-form parts are declared as `dict[str, JsonValue]`, and arrive verbatim.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        # What was sent may be secret, and errors stand in logs.
+        hide_input_in_errors=True,
+    )
 
 
 class Result(BaseModel):

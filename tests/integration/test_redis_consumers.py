@@ -95,7 +95,7 @@ async def test_a_session_that_ends_leaves_no_consumer(
     assert name not in await consumers(redis, queue)
 
 
-async def test_waiting_for_an_hour_costs_a_handful_of_commands_a_second(
+async def test_waiting_costs_a_handful_of_commands_a_second(
     session: Session, queue: str, redis: Redis
 ):
     await session.receive(queue, max_messages=1, wait=timedelta(0))
@@ -143,4 +143,4 @@ async def test_a_large_batch_of_large_bodies_is_cut_short_and_nothing_is_left_be
         held = await session.receive(queue, max_messages=40, wait=WAIT)
         arrived.append(len(held))
         await session.settle([Outcome(one, Done()) for one in held])
-    assert max(arrived) < 40
+    assert set(arrived) == {2}

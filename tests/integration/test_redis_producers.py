@@ -64,6 +64,17 @@ async def test_its_stream_id_stays_its_id_through_retry_and_dead_letters(
     assert letter.error == "broke ?"
 
 
+@pytest.mark.parametrize("nonsense", ["nan", "-1", "0x10", "9" * 30, "1.5", ""])
+async def test_a_delivery_count_that_is_no_number_starts_at_none(
+    redis: Redis, session: Session, queue: str, nonsense: str
+):
+    await add(redis, queue, body="x", deliveries=nonsense)
+    [first] = await session.receive(queue, max_messages=1, wait=WAIT)
+    await session.settle([Outcome(first, Retry(AT_ONCE))])
+    [second] = await session.receive(queue, max_messages=1, wait=WAIT)
+    assert (first.deliveries, second.deliveries) == (1, 2)
+
+
 async def test_an_entry_without_a_body_is_delivered_with_its_fields_as_headers(
     redis: Redis, session: Session, queue: str
 ):
@@ -75,11 +86,11 @@ async def test_an_entry_without_a_body_is_delivered_with_its_fields_as_headers(
 async def test_an_entry_that_somebody_deletes_while_it_is_held_is_gone(
     redis: Redis, session: Session, queue: str
 ):
-    for body in ("a", "b"):
+    for body in ("a", "b", "c"):
         await add(redis, queue, body=body)
-    retried, done = await session.receive(queue, max_messages=2, wait=WAIT)
-    await redis.xdel(queue, retried.id, done.id)
-    assert not await session.renew([retried])
+    renewed, retried, done = await session.receive(queue, max_messages=3, wait=WAIT)
+    await redis.xdel(queue, renewed.id, retried.id, done.id)
+    assert not await session.renew([renewed])
     lost, settled = await session.settle([Outcome(retried, Retry(AT_ONCE)), Outcome(done, Done())])
     assert "no longer held" in str(lost.error)
     assert settled.error is None
@@ -122,3 +133,13 @@ async def test_an_entry_with_too_many_fields_to_be_moved_says_so_and_can_be_done
     assert moved.error is None
     [done] = await session.settle([Outcome(huge, Done())])
     assert done.error is None
+
+
+@pytest.mark.parametrize("member", ["plain text", f"{10**21:022d}", f"{10**21:022d}\x93\x01"])
+async def test_whatever_somebody_delays_by_hand_is_delivered_as_a_body(
+    redis: Redis, session: Session, queue: str, member: str
+):
+    await redis.zadd(f"{queue}:delayed", {member: 0})
+    [delivery] = await session.receive(queue, max_messages=1, wait=WAIT)
+    assert delivery.body == member.encode()
+    assert (await session.depth(queue)).delayed == 0

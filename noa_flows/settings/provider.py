@@ -6,7 +6,7 @@ from urllib.parse import quote, urlencode
 
 from pydantic import Field, SecretStr, field_validator
 
-from noa_flows._settings_groups import SettingsGroup
+from noa_flows.settings.groups import SettingsGroup
 
 _HOST = r"^[^\s/@?#]+$"
 

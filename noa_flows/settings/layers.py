@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from noa_flows._settings_shape import Shape
 from noa_flows.payload_names import camel_case
+from noa_flows.settings.shape import Shape
 from noa_flows.validation import dotted
 
 FieldPath = tuple[int | str, ...]

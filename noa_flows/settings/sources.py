@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
-from noa_flows._settings_display import shown_value
-from noa_flows._settings_file import FILE_NAMES, UnreadableFileError, read_table
-from noa_flows._settings_layers import FieldPath, Layer, Mistake, read_layer
-from noa_flows._settings_shape import Shape
+from noa_flows.settings.display import shown_value
+from noa_flows.settings.file import FILE_NAMES, UnreadableFileError, read_table
+from noa_flows.settings.layers import FieldPath, Layer, Mistake, read_layer
+from noa_flows.settings.shape import Shape
 from noa_flows.validation import closest
 
 Found = tuple[list[Layer], list[Mistake]]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from noa_flows._settings_display import shown_value, without_logins
-from noa_flows._settings_layers import NOTHING, FieldPath, Layer, Mistake
-from noa_flows._settings_shape import Shape
 from noa_flows.payload_names import camel_case
+from noa_flows.settings.display import shown_value, without_logins
+from noa_flows.settings.layers import NOTHING, FieldPath, Layer, Mistake
+from noa_flows.settings.shape import Shape
 from noa_flows.validation import closest, dotted
 
 #: What pydantic's location ends with where the key of a table is wrong, not its value.

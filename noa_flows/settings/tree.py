@@ -29,8 +29,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from noa_flows._settings_groups import (
-    AlertRule,
+from noa_flows.errors import ConfigurationError
+from noa_flows.reports.settings import ReportSettings
+from noa_flows.settings.groups import (
     BridgeSettings,
     MonitoringSettings,
     RetrySettings,
@@ -38,47 +39,20 @@ from noa_flows._settings_groups import (
     SmtpSettings,
     WorkerSettings,
 )
-from noa_flows._settings_layers import Layer, Mistake, merged, read_layer, suited
-from noa_flows._settings_mistakes import explained
-from noa_flows._settings_provider import (
+from noa_flows.settings.layers import Layer, Mistake, merged, read_layer, suited
+from noa_flows.settings.mistakes import explained
+from noa_flows.settings.provider import (
     EmbeddedProvider,
-    KafkaProvider,
     ProviderSettings,
-    RabbitMQProvider,
-    RedisProvider,
-    SqsProvider,
 )
-from noa_flows._settings_shape import Shape
-from noa_flows._settings_sources import (
+from noa_flows.settings.shape import Shape
+from noa_flows.settings.sources import (
     default_layer,
     environment_layers,
     file_layers,
     original_layers,
 )
-from noa_flows.errors import ConfigurationError
-from noa_flows.reports.settings import ReportSettings
 from noa_flows.webhooks.settings import WebhookSettings
-
-__all__ = [
-    "AlertRule",
-    "BridgeSettings",
-    "EmbeddedProvider",
-    "KafkaProvider",
-    "LogLevel",
-    "MonitoringSettings",
-    "ProviderSettings",
-    "RabbitMQProvider",
-    "RedisProvider",
-    "ReportSettings",
-    "RetrySettings",
-    "Settings",
-    "SmtpSettings",
-    "SqsProvider",
-    "WebhookSettings",
-    "WorkerSettings",
-    "get_settings",
-    "load_settings",
-]
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 JobType = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]

@@ -1,0 +1,218 @@
+"""Nothing in a message is evaluated or loaded by Prefect: it arrives verbatim, or is refused.
+
+Prefect's server renders templates and reads variables where parameters hold `__prefect_kind`, its
+engine loads a block for a `$ref`, and its reader of results makes objects of `__class__`.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.blocks.system import Secret
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.deployments import run_deployment
+from prefect.flow_engine import run_flow
+from prefect.runner import Runner
+from prefect.settings import get_current_settings
+from prefect.variables import Variable
+
+from blocks.message import Message
+from noa_flows.jobs.noop_job import NoopResult, noop
+from noa_flows.jobs.webhook_job import webhook
+from noa_flows.labels import DATAREF
+from noa_flows.prefect_api import PrefectApi, connect_to_prefect
+from noa_flows.settings import get_settings
+from tests.acceptance.handing_over import Aftermath, hand_over, publish
+from tests.acceptance.hostile_values import KINDS, VARIABLE, hostile_values, placements
+from tests.deployed import deploy
+from tests.integration.bridging import Bench, event
+from tests.servers.prefect_server import PrefectServer
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.servers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secrets:
+    """What must never show: a variable's value and a block's, saved on the server."""
+
+    variable: str
+    block: str
+    block_document_id: str
+
+    def show_in(self, text: str) -> bool:
+        return self.variable in text or self.block in text
+
+
+@pytest.fixture
+async def secrets(prefect_api: PrefectServer) -> Secrets:
+    variable, block = f"variable-{uuid4().hex}", f"block-{uuid4().hex}"
+    await Variable.aset(VARIABLE, variable, overwrite=True)
+    document = await Secret(value=block).asave("hostile", overwrite=True)
+    return Secrets(variable=variable, block=block, block_document_id=str(document))
+
+
+@pytest.fixture
+async def api(prefect_api: PrefectServer) -> AsyncGenerator[PrefectApi]:
+    async with connect_to_prefect() as api:
+        await deploy(api, noop, webhook)
+        yield api
+
+
+@pytest.fixture
+async def client(prefect_api: PrefectServer) -> AsyncGenerator[PrefectClient]:
+    async with get_client() as client:
+        yield client
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    bench = Bench.embedded(
+        tmp_path, queue=f"injection-{uuid4().hex[:8]}", jobs=frozenset({"noop", "webhook"})
+    )
+    # The runs of this process look for large payloads where the bridge has put them.
+    monkeypatch.setenv("NOA_STORAGE", str(bench.settings.storage))
+    get_settings.cache_clear()
+    return bench
+
+
+@pytest.fixture
+def hostile(secrets: Secrets) -> Mapping[str, Any]:
+    """Message id → a value in one of its places."""
+    values = hostile_values(secrets.block_document_id).values()
+    placed = [one for value in values for one in placements(value)]
+    return {f"m{number:03}": value for number, value in enumerate(placed)}
+
+
+async def hand_over_echoes(bench: Bench, api: PrefectApi, echoes: Mapping[str, Any]) -> Aftermath:
+    messages = [
+        Message(body=json.dumps(event(message_id, {"echo": echo})).encode())
+        for message_id, echo in echoes.items()
+    ]
+    async with bench.broker.connect() as session:
+        await publish(session, bench.route.queue, messages)
+        return await hand_over(bench, api, session)
+
+
+async def execute(client: PrefectClient, run_id: str) -> NoopResult:
+    """Run a flow run in this process, by Prefect's engine, and read its result as others would."""
+    flow_run = await client.read_flow_run(UUID(run_id))
+    await cast("Any", run_flow(noop, flow_run=flow_run, return_type="state"))
+    return await result_of(client, run_id)
+
+
+async def result_of(client: PrefectClient, run_id: str) -> NoopResult:
+    state = (await client.read_flow_run(UUID(run_id))).state
+    assert state is not None
+    result = await state.aresult()
+    assert type(result) is NoopResult, result
+    return result
+
+
+async def test_every_kind_and_reference_arrives_in_the_job_verbatim(
+    api: PrefectApi,
+    client: PrefectClient,
+    bench: Bench,
+    hostile: Mapping[str, Any],
+    secrets: Secrets,
+) -> None:
+    assert set(KINDS) >= {"none", "json", "jinja", "workspace_variable"}
+    after = await hand_over_echoes(bench, api, hostile)
+    assert (after.dead, after.tally.handed_over) == ({}, len(hostile))
+    for message_id, echo in hostile.items():
+        run = after.runs[f"noop-{message_id}"]
+        assert run["parameters"] == {"echo": echo}
+        assert (await execute(client, run["id"])).echo == echo, message_id
+    assert not secrets.show_in(json.dumps(list(after.runs.values())))
+
+
+async def test_all_of_them_arrive_in_a_process_of_their_own_and_nothing_shows_in_its_logs(
+    api: PrefectApi,
+    client: PrefectClient,
+    bench: Bench,
+    hostile: Mapping[str, Any],
+    secrets: Secrets,
+) -> None:
+    everything = list(hostile.values())
+    (run,) = (await hand_over_echoes(bench, api, {"all": everything})).runs.values()
+    await Runner(pause_on_shutdown=False).execute_flow_run(UUID(run["id"]))
+    assert (await result_of(client, run["id"])).echo == everything
+
+    async def logged() -> str:
+        logs = await client.read_logs()
+        text = "\n".join(log.message for log in logs if str(log.flow_run_id) == run["id"])
+        return text if "Completed" in text else ""
+
+    assert not secrets.show_in(await eventually(logged, description="the run's logs"))
+    for file in get_current_settings().results.local_storage_path.rglob("*"):
+        assert not (file.is_file() and secrets.show_in(file.read_text())), file
+
+
+async def test_a_payload_by_reference_arrives_verbatim_too(
+    api: PrefectApi, client: PrefectClient, bench: Bench, hostile: Mapping[str, Any]
+) -> None:
+    echo = [*hostile.values(), "x" * 500_000]
+    (run,) = (await hand_over_echoes(bench, api, {"large": echo})).runs.values()
+    assert run["parameters"] == {}
+    assert DATAREF in run["labels"]
+    assert (await execute(client, run["id"])).echo == echo
+
+
+async def test_a_kind_in_the_place_of_a_payload_or_of_a_typed_field_is_refused(
+    api: PrefectApi, bench: Bench, secrets: Secrets
+) -> None:
+    reference = {"$ref": {"block_document_id": secrets.block_document_id}}
+    variable = {"__prefect_kind": "workspace_variable", "variable_name": VARIABLE}
+    valid = {"url": "https://hooks.example/x", "method": "POST"}
+    refused = {
+        "data.__prefect_kind": event("top", variable),
+        "data.$ref": event("reference", reference),
+        "data.echo.__prefect_kind": {"type": "noop", "data": {"echo.__prefect_kind": "json"}},
+        "data.url": {"type": "webhook", "data": {**valid, "url": variable}},
+        "data.headers.x": {"type": "webhook", "data": {**valid, "headers": {"x": variable}}},
+        "data.signature.key": {
+            "type": "webhook",
+            "data": {**valid, "signature": {"key": reference, "algorithm": "sha256"}},
+        },
+        "id": event("", {}) | {"id": variable},
+        "subject": event("subject", {}, subject=variable),
+    }
+    async with bench.broker.connect() as session:
+        messages = [Message(body=json.dumps(body).encode()) for body in refused.values()]
+        ids = await publish(session, bench.route.queue, messages)
+        after = await hand_over(bench, api, session)
+    assert after.runs == {}
+    for path, message_id in zip(refused, ids, strict=True):
+        letter = after.dead[message_id]
+        assert (letter.reason, letter.error.startswith(f"{path}: ")) == ("schema", True), letter
+
+
+async def test_an_attribute_is_no_template_either(
+    api: PrefectApi, client: PrefectClient, bench: Bench, secrets: Secrets
+) -> None:
+    template = f"{{{{ prefect.variables.{VARIABLE} }}}}"
+    attributes = {"subject": template, "tenant": template, "traceparent": template}
+    message = Message(body=json.dumps(event("m", {}, **attributes)).encode())
+    async with bench.broker.connect() as session:
+        await publish(session, bench.route.queue, [message])
+        (run,) = (await hand_over(bench, api, session)).runs.values()
+    assert run["name"] == f"noop-{template}"
+    assert f"tenant:{template}" in run["tags"]
+    await execute(client, run["id"])
+    assert not secrets.show_in((await client.read_flow_run(UUID(run["id"]))).model_dump_json())
+
+
+@pytest.mark.usefixtures("api")
+async def test_a_nested_reference_that_an_operator_gives_is_data_too(
+    client: PrefectClient, secrets: Secrets
+) -> None:
+    """`run_deployment` evaluates kinds, as an operator may want; blocks are never loaded."""
+    echo = [{"$ref": {"block_document_id": secrets.block_document_id}}, {"$ref": "nonsense"}]
+    flow_run = await cast(
+        "Any", run_deployment("noop/noop", parameters={"echo": {"deep": echo}}, timeout=0)
+    )
+    assert (await execute(client, str(flow_run.id))).echo == {"deep": echo}

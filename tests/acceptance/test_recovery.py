@@ -1,0 +1,162 @@
+"""Recovery: what a dead process leaves behind is noticed, and consumers come back by themselves."""
+
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncGenerator, Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noa_flows.prefect_api import PrefectApi, connect_to_prefect
+from tests.acceptance.installation import NOA, Installation
+from tests.deployed import deploy
+from tests.jobs.slow_job import slow
+from tests.servers.postgres_databases import PostgresDatabases
+from tests.servers.prefect_database import postgres_database
+from tests.servers.prefect_server import PrefectServer
+from tests.waiting import eventually
+
+#: Three missed heartbeats of 30 seconds, the automation's patience, and the server's own rhythm.
+NOTICED_WITHIN_SECONDS = 120
+CONSUMER = "consume-embedded/jobs"
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def installation(
+    postgres_databases: PostgresDatabases, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Installation]:
+    folder = tmp_path_factory.mktemp("installation")
+    database = postgres_database(postgres_databases)
+    with PrefectServer(database_url=database) as server, server.current():
+        installation = Installation(server, folder)
+        installation.apply()
+        yield installation
+
+
+@pytest.fixture
+async def api(installation: Installation) -> AsyncGenerator[PrefectApi]:
+    async with connect_to_prefect() as api:
+        # A worker that a test ended took its runs with it, and they would pass for alive a while.
+        for run in await runs_of(api, CONSUMER, "RUNNING"):
+            await api.force_state(
+                run["id"], state_type="CANCELLED", name="Cancelled", message="Its worker has ended."
+            )
+        yield api
+
+
+async def runs_of(api: PrefectApi, deployment: str, *states: str) -> list[Mapping[str, Any]]:
+    found = await api.read_deployment(deployment)
+    return list(
+        await api.filter_runs(
+            {
+                "deployment_id": {"any_": [found.id]},
+                "state": {"type": {"any_": list(states)}},
+            }
+        )
+    )
+
+
+async def one_running(api: PrefectApi, deployment: str) -> Mapping[str, Any] | None:
+    running = await runs_of(api, deployment, "RUNNING")
+    return running[0] if len(running) == 1 else None
+
+
+async def test_a_run_whose_worker_and_process_died_ends_as_crashed(
+    installation: Installation, api: PrefectApi, tmp_path: Path
+) -> None:
+    await deploy(api, slow)
+    slow_deployment = await api.read_deployment("slow/slow")
+    pid_file = tmp_path / "pid"
+    with installation.worker("noa") as worker:
+        run_id = await api.create_run(
+            slow_deployment.id,
+            {
+                "parameters": {"seconds": 600, "pid_file": str(pid_file)},
+                "tags": ["noa"],
+                "job_variables": {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}},
+            },
+        )
+        await eventually(pid_file.exists, description="the run to begin", timeout=60)
+        killed_at = time.monotonic()
+        worker.kill()
+
+    async def is_crashed() -> bool:
+        (run,) = await api.filter_runs({"id": {"any_": [run_id]}})
+        return bool(run["state_type"] == "CRASHED")
+
+    await eventually(
+        is_crashed, description="the run to be crashed", timeout=NOTICED_WITHIN_SECONDS, interval=1
+    )
+    logging.getLogger(__name__).info("noticed after %.0f s", time.monotonic() - killed_at)
+
+
+async def test_a_consumer_comes_back_after_a_crash_of_its_process(
+    installation: Installation, api: PrefectApi
+) -> None:
+    with installation.worker("noa-consumers"):
+        first = await eventually(
+            lambda: one_running(api, CONSUMER), description="the consumer", timeout=60
+        )
+        os.kill(consumer_pid(str(first["id"])), signal.SIGKILL)
+
+        async def successor() -> Mapping[str, Any] | None:
+            running = await one_running(api, CONSUMER)
+            return running if running and running["id"] != first["id"] else None
+
+        await eventually(successor, description="its successor", timeout=90)
+        await message_becomes_a_run(installation, api)
+
+
+async def test_a_second_consumer_leaves_the_work_to_the_first(
+    installation: Installation, api: PrefectApi
+) -> None:
+    deployment = await api.read_deployment(CONSUMER)
+    with installation.worker("noa-consumers"):
+        await api.create_run(deployment.id, {"name": "first"})
+        await eventually(lambda: one_running(api, CONSUMER), description="a consumer", timeout=90)
+        second = await api.create_run(deployment.id, {"name": "second"})
+
+        async def has_left() -> bool:
+            (run,) = await api.filter_runs({"id": {"any_": [second]}})
+            return bool(run["state_type"] == "COMPLETED")
+
+        await eventually(has_left, description="the second to leave", timeout=60)
+
+
+async def test_a_consumer_goes_on_after_the_server_was_killed(
+    installation: Installation, api: PrefectApi
+) -> None:
+    deployment = await api.read_deployment(CONSUMER)
+    with installation.worker("noa-consumers"):
+        await api.create_run(deployment.id, {"name": "before-the-kill"})
+        await eventually(lambda: one_running(api, CONSUMER), description="a consumer", timeout=90)
+        installation.server.kill()
+        installation.server.start()
+        await message_becomes_a_run(installation, api)
+
+
+async def message_becomes_a_run(installation: Installation, api: PrefectApi) -> None:
+    job_id = installation.run(NOA, "publish", "noop", "--data", json.dumps({"echo": 1})).strip()
+
+    async def has_a_run() -> bool:
+        return len(await api.filter_runs({"tags": {"all_": [f"message:{job_id}"]}})) == 1
+
+    await eventually(has_a_run, description="the message's run", timeout=60)
+
+
+def consumer_pid(run_id: str) -> int:
+    """Find the process that executes a flow run, by the id in its environment."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if f"PREFECT__FLOW_RUN_ID={run_id}".encode() in environment:
+            return int(entry.name)
+    raise AssertionError(f"no process executes {run_id}")

@@ -1,0 +1,69 @@
+"""Real servers for all tests, started when the first test asks for them.
+
+Each process of a parallel run has its own. A missing program fails the tests that need it and says
+what to install. A test that kills a server starts one for itself: `with RedisServer() as redis:`.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers.postgres_databases import PostgresDatabases
+from tests.servers.postgres_server import PostgresServer
+from tests.servers.prefect_database import postgres_database
+from tests.servers.prefect_server import PrefectServer
+from tests.servers.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis that the tests started."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """Any Redis: the one that NOA_TEST_REDIS_URL names, or else the tests' own."""
+    if url := os.environ.get("NOA_TEST_REDIS_URL"):
+        return url
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL that the tests started."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(request: pytest.FixtureRequest) -> Iterator[PostgresDatabases]:
+    """Databases on the server that NOA_TEST_POSTGRES_URL names, or else on the tests' own."""
+    url = os.environ.get("NOA_TEST_POSTGRES_URL")
+    databases = PostgresDatabases(url or request.getfixturevalue("postgres_server").url)
+    yield databases
+    databases.close()
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[PrefectServer]:
+    """Prefect on SQLite."""
+    with PrefectServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def prefect_postgres(postgres_databases: PostgresDatabases) -> Iterator[PrefectServer]:
+    """Prefect on PostgreSQL."""
+    with PrefectServer(database_url=postgres_database(postgres_databases)) as server:
+        yield server
+
+
+@pytest.fixture
+def prefect_api(prefect_server: PrefectServer) -> Iterator[PrefectServer]:
+    """Prefect on SQLite as the server of the test's own process."""
+    with prefect_server.current():
+        yield prefect_server

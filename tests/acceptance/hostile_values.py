@@ -42,7 +42,17 @@ def hostile_values(block_document_id: str) -> Mapping[str, Any]:
 
 
 #: Unknown to Prefect, and some of them not even hashable, which its server answers with a 500.
-_UNKNOWN_KINDS: Final = ("nobody", "", None, True, 5, [], ["json"], {}, {"__prefect_kind": "json"})
+_UNKNOWN_KINDS: Final[tuple[Any, ...]] = (
+    "nobody",
+    "",
+    None,
+    True,
+    5,
+    [],
+    ["json"],
+    {},
+    {"__prefect_kind": "json"},
+)
 
 _PLACEHOLDERS: Final = (
     "{{ prefect.blocks.secret.hostile }}",

@@ -69,7 +69,8 @@ async def test_no_deployment_remembers_the_folder_of_whoever_deployed(
 async def test_it_deploys_from_any_folder(deployed: Installation) -> None:
     project_file = str(PROJECT / "prefect.yaml")
     command = (PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", project_file)
-    deployed.run(*command, folder=deployed.folder)
+    printed = deployed.run(*command, folder=deployed.folder)
+    assert printed.count("successfully created") == len(DEPLOYMENTS)
 
 
 async def test_applying_again_makes_nothing_twice(deployed: Installation) -> None:
@@ -104,11 +105,9 @@ async def test_runs_by_a_worker_elsewhere_return_their_results(
             run("report/report", type="csv", template="monthly-report", data=[{"sold": 3}]),
             run("webhook/webhook", url=httpserver.url_for("/hook"), method="POST", body={"a": 1}),
         )
-    report_result = await result_of(report)
-    assert isinstance(report_result, ReportResult)
+    report_result = ReportResult.model_validate(await result_of(report))
     assert report_result.path.startswith(str(deployed.folder / "reports"))
-    receipt = await result_of(webhook)
-    assert isinstance(receipt, WebhookReceipt)
+    receipt = WebhookReceipt.model_validate(await result_of(webhook))
     assert (receipt.status, ids) == (200, [receipt.delivery_id] * 2)
 
 

@@ -107,7 +107,9 @@ def explained(address: str) -> Generator[None]:
     """Turn the errors of SQLite and of the file system into ours."""
     try:
         yield
-    except sqlite3.Error as error:
+    except sqlite3.DatabaseError as error:
+        if not hasattr(error, "sqlite_errorcode"):
+            raise  # not SQLite's answer, but a mistake of ours in calling it
         raise _explain(error, address) from error
     except OSError as error:
         raise BrokerConfigurationError(
@@ -159,8 +161,8 @@ def scalar(connection: sqlite3.Connection, sql: str) -> int:
     return int(connection.execute(sql).fetchone()[0])
 
 
-def _explain(error: sqlite3.Error, address: str) -> BrokerError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
+def _explain(error: sqlite3.DatabaseError, address: str) -> BrokerError:
+    code = error.sqlite_errorcode & 0xFF  # without the extended part
     if code in _CONFIGURATION:
         return BrokerConfigurationError(f"{address} {_CONFIGURATION[code]} ({error})")
     return BrokerUnavailableError(f"{address} {_UNAVAILABLE.get(code, 'failed')} ({error})")

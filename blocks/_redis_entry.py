@@ -18,6 +18,9 @@ from blocks.message import LOWEST_PRIORITY, DeadLetter, Delivery, Message, utc_n
 #: Redis takes 512 MB. But it answers nobody else while it copies a body, keeps every one in memory,
 #: and sends a batch in one answer; what is larger belongs into an object store.
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+#: What is sent or answered at once ends with the message that crosses this, so that it comes within
+#: the time-out, and holds up nobody else for long.
+BATCH_BYTES: Final = 8 * 1024 * 1024
 
 _MAX_HEADERS: Final = 1_000
 _HEADER: Final = b"h:"

@@ -24,8 +24,8 @@ _LASTING: Final = {
     "WRONGTYPE": "a key of the queue holds something else; choose another queue name",
     "CROSSSLOT": "on a cluster write the queue's name in braces, as in `{orders}`",
     "MOVED": "the node of a cluster doesn't hold the queue; name one that does",
-    "ERR unknown": "Redis 7.0 or Valkey is the least that is needed",
-    "ERR DB index": "check `db`",
+    "unknown command": "Redis 7.0 or Valkey is the least that is needed",
+    "DB index": "check `db`",
 }
 #: The driver's classes for such answers, by name, since the driver is imported late.
 _CODES: Final = {
@@ -82,7 +82,7 @@ def _by_class(error: Exception, address: str) -> BrokerError:
         )
     if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | OSError):
         return BrokerUnavailableError(
-            f"{address} can't be reached: {error or type(error).__name__}; "
+            f"{address} can't be reached: {str(error) or type(error).__name__}; "
             "check that it runs, and `host` and `port`"
         )
     return BrokerRefusedError(f"{address} refused: {error}")
@@ -91,7 +91,7 @@ def _by_class(error: Exception, address: str) -> BrokerError:
 def _as_sent(error: Exception) -> str:
     """The server's own words: the driver cuts the code off the errors that it has a class for."""
     code = _CODES.get(type(error).__name__)
-    return f"{code} {error}" if code else str(error)
+    return f"{code} {error}" if code else str(error).removeprefix("ERR ")
 
 
 def _is_bad_certificate(error: BaseException | None) -> bool:

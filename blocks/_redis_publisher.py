@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import uuid4
 
-from blocks._redis_entry import encode, milliseconds
+from blocks._redis_entry import BATCH_BYTES, encode, milliseconds
 from blocks._redis_keys import Keys, band_of
 from blocks._redis_scripts import Script
 from blocks._redis_wire import Argument, Wire
@@ -14,7 +14,6 @@ from blocks.message import Message, Published
 
 # A script holds up everybody else for as long as it runs: some 2 ms with this.
 _CHUNK_MESSAGES: Final = 500
-_CHUNK_BYTES: Final = 8 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -28,7 +27,7 @@ class _Chunk:
 
     @property
     def full(self) -> bool:
-        return len(self.ids) >= _CHUNK_MESSAGES or self.size >= _CHUNK_BYTES
+        return len(self.ids) >= _CHUNK_MESSAGES or self.size >= BATCH_BYTES
 
 
 async def publish(wire: Wire, keys: Keys, messages: Sequence[Message]) -> list[Published]:

@@ -7,20 +7,17 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any, Final
 
-from blocks._redis_entry import Receipt, milliseconds, to_delivery
+from blocks._redis_entry import BATCH_BYTES, Receipt, milliseconds, to_delivery
 from blocks._redis_errors import NoGroupError
 from blocks._redis_keys import Keys
 from blocks._redis_scripts import Script
 from blocks._redis_wire import Argument, Fields, Wire
-from blocks.errors import BrokerError
 from blocks.message import Delivery
 
 # What was released, or published with a short delay, doesn't wake a blocked reader: it looks again.
 _LOOK_AGAIN: Final = 0.5
 # Everybody's leases are looked at no more often than this.
 _LEASES_EVERY: Final = 0.1
-# A batch is cut short here, so that large bodies don't come as one enormous answer.
-_BATCH_BYTES: Final = 32 * 1024 * 1024
 # A consumer that holds nothing is forgotten after so many leases of silence.
 _SILENT_LEASES: Final = 2
 
@@ -52,14 +49,12 @@ class Reader:
         deadline = time.monotonic() + wait.total_seconds()
         await self._give_back_strays(keys)
         await self._sweep(keys)
-        while True:
-            due_in, taken = await self._take(keys, most)
-            left = deadline - time.monotonic()
-            if taken or left <= 0:
-                return taken
-            woken = await self._block(keys, min(left, due_in or _LOOK_AGAIN, _LOOK_AGAIN))
-            if woken:
-                return await self._fill(keys, woken, most)
+        # Until the caller has them, deliveries are strays: a cancelled call never returns them.
+        self._unsure.add(keys.queue)
+        taken = await self._take_or_wait(keys, most, deadline)
+        self._held |= dict.fromkeys((keys.queue, _receipt(one)) for one in taken)
+        self._unsure.discard(keys.queue)
+        return taken
 
     def forget(self, delivery: Delivery) -> None:
         """Note that a delivery is no longer held."""
@@ -74,55 +69,52 @@ class Reader:
             await self._give_back_strays(keys)
             await self._run(Script.SWEEP, keys, (*self._silence, self._member.consumer))
 
+    async def _take_or_wait(self, keys: Keys, most: int, deadline: float) -> list[Delivery]:
+        while True:
+            due_in, taken = await self._take(keys, most)
+            left = deadline - time.monotonic()
+            if taken or left <= 0:
+                return taken
+            woken = await self._block(keys, min(left, due_in or _LOOK_AGAIN, _LOOK_AGAIN))
+            if woken:
+                return await self._fill(keys, woken, most)
+
     async def _take(self, keys: Keys, most: int) -> tuple[float | None, list[Delivery]]:
         """Take without waiting; also tell in how many seconds the next delayed message is due."""
         member = self._member
-        arguments = (member.group, member.consumer, milliseconds(member.lease), most, _BATCH_BYTES)
-        self._unsure.add(keys.queue)
+        arguments = (member.group, member.consumer, milliseconds(member.lease), most, BATCH_BYTES)
         everybody = int(self._is_time_for_leases(keys.queue))
         due_in, *packed = await self._run(Script.RECEIVE, keys, (*arguments, everybody))
-        taken = [self._hold(keys.queue, receipt, fields) for receipt, fields in _unpack(*packed)]
-        self._unsure.discard(keys.queue)
+        taken = [to_delivery(keys.queue, *entry) for entry in _unpack(*packed)]
         return (None if due_in < 0 else due_in / 1_000), taken
 
     async def _block(self, keys: Keys, seconds: float) -> list[Delivery]:
         """Wait for one message; from each band that got some at that moment, one comes."""
-        member = self._member
-        self._unsure.add(keys.queue)
+        group, consumer = self._member.group, self._member.consumer
         try:
-            entries = await self._wire.read_new(
-                keys, group=member.group, consumer=member.consumer, wait=seconds
-            )
+            entries = await self._wire.read_new(keys, group=group, consumer=consumer, wait=seconds)
         except NoGroupError:
             # The next look makes the group again.
-            entries = []
-        taken = [
-            self._hold(keys.queue, Receipt(band, entry.decode(), 1), fields)
+            return []
+        return [
+            to_delivery(keys.queue, Receipt(band, entry.decode(), 1), fields)
             for band, entry, fields in sorted(entries, key=lambda one: one[0])
         ]
-        self._unsure.discard(keys.queue)
-        return taken
 
     async def _fill(self, keys: Keys, woken: list[Delivery], most: int) -> list[Delivery]:
-        """Take what came together with the message that ended the waiting."""
-        if len(woken) > most:
-            for surplus in woken[most:]:
-                self.forget(surplus)
-            self._unsure.add(keys.queue)
-        try:
-            await self._give_back_strays(keys)
-            if len(woken) < most:
-                _, more = await self._take(keys, most - len(woken))
-                return sorted(woken + more, key=_band)
-        except BrokerError:
-            # What has been taken counts; the next call meets the error again.
-            pass
-        return woken[:most]
+        """Take what came together with the message that ended the waiting; give back a surplus."""
+        if len(woken) >= most:
+            await self._release(keys, [_receipt(one) for one in woken[most:]])
+            return woken[:most]
+        _, more = await self._take(keys, most - len(woken))
+        return sorted(woken + more, key=lambda one: _receipt(one).band)
 
     async def _give_back_strays(self, keys: Keys) -> None:
         """Release what was taken for this session by a call whose answer was lost."""
         if keys.queue not in self._unsure:
             return
+        # Once this is answered, Redis has gone through everything that was sent to it before.
+        await self._wire.ping()
         member = (self._member.group, self._member.consumer)
         rows = await self._run(Script.UNSETTLED, keys, member)
         pending = {
@@ -130,12 +122,14 @@ class Reader:
         }
         for gone in [one for one in self._held if one[0] == keys.queue and one not in pending]:
             del self._held[gone]
-        releases: list[Argument] = []
-        for _, stray in sorted(pending - self._held.keys(), key=lambda one: one[1].entry):
-            releases += (f"release {stray}", 0)
-        if releases:
-            await self._run(Script.SETTLE, keys, (*member, *releases))
+        await self._release(keys, [stray for _, stray in pending - self._held.keys()])
         self._unsure.discard(keys.queue)
+
+    async def _release(self, keys: Keys, receipts: Iterable[Receipt]) -> None:
+        verdicts = [part for receipt in receipts for part in (f"release {receipt}", 0)]
+        if verdicts:
+            names = (self._member.group, self._member.consumer)
+            await self._run(Script.SETTLE, keys, (*names, *verdicts))
 
     async def _sweep(self, keys: Keys) -> None:
         now = time.monotonic()
@@ -155,10 +149,6 @@ class Reader:
             return False
         self._leases_seen[queue] = now
         return True
-
-    def _hold(self, queue: str, receipt: Receipt, fields: Fields) -> Delivery:
-        self._held[queue, receipt] = None
-        return to_delivery(queue, receipt, fields)
 
     async def _run(self, script: Script, keys: Keys, arguments: Iterable[Argument]) -> Any:
         """Run a script; where the group is missing, make it first."""
@@ -184,6 +174,6 @@ def _unpack(shape: bytes, content: bytes) -> Iterator[tuple[Receipt, Fields]]:
         yield Receipt(band, parts[0].decode(), count), fields
 
 
-def _band(delivery: Delivery) -> int:
+def _receipt(delivery: Delivery) -> Receipt:
     assert isinstance(delivery.receipt, Receipt)
-    return delivery.receipt.band
+    return delivery.receipt

@@ -18,6 +18,7 @@ class Script(StrEnum):
     DEPTH = "depth"
     UNSETTLED = "unsettled"
     SWEEP = "sweep"
+    BROWSE = "browse"
     REDRIVE = "redrive"
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from blocks._redis_entry import Receipt, encode, milliseconds, to_dead_letter
+from blocks._redis_entry import BATCH_BYTES, Receipt, encode, milliseconds, to_dead_letter
 from blocks._redis_errors import from_answer
 from blocks._redis_keys import band_of, keys_of
 from blocks._redis_publisher import publish
@@ -29,7 +29,7 @@ from blocks.message import (
     Verdict,
 )
 
-_PAGE: Final = 25
+_PAGE: Final = 100
 
 _logger = logging.getLogger(__name__)
 
@@ -74,6 +74,8 @@ class RedisSession:
                 Script.RENEW, keys_of(queue), (*self._names, *receipts)
             )
             lost |= {places[index] for index in gone}
+        for place in lost:
+            self._reader.forget(deliveries[place])
         return [one for place, one in enumerate(deliveries) if place not in lost]
 
     async def depth(self, queue: str) -> Depth:
@@ -92,18 +94,25 @@ class RedisSession:
     async def browse_dead(self, queue: str) -> AsyncIterator[DeadLetter]:
         """Walk over the dead letters, a few at a time."""
         keys, last = keys_of(queue), "0-0"
-        while page := await self._wire.read_dead(keys, after=last, count=_PAGE):
-            for entry, fields in page:
+        while page := await self._wire.run(Script.BROWSE, keys, (last, _PAGE, BATCH_BYTES)):
+            for entry, flat in page:
                 last = entry.decode()
+                fields = dict(zip(flat[::2], flat[1::2], strict=True))
                 yield to_dead_letter(queue, last, fields)
 
     async def settle_dead(self, queue: str, fates: Mapping[str, Message | None]) -> Sequence[str]:
-        """Redrive or discard, all in one atomic step."""
-        arguments: list[Argument] = []
-        for handle, message in fates.items():
-            if _is_entry_id(handle):
-                arguments += _fate(handle, message)
-        found = await self._wire.run(Script.REDRIVE, keys_of(queue), arguments)
+        """Redrive or discard, each in one atomic step."""
+        keys, found = keys_of(queue), list[bytes]()
+        batch, size = list[Argument](), 0
+        # All are encoded before any is touched: one that can't be held leaves the others alone.
+        wanted = [(_fate(*fate), fate[1]) for fate in fates.items() if _is_entry_id(fate[0])]
+        for arguments, message in wanted:
+            batch += arguments
+            size += len(message.body) if message else 0
+            if size >= BATCH_BYTES:
+                found += await self._wire.run(Script.REDRIVE, keys, batch)
+                batch, size = [], 0
+        found += await self._wire.run(Script.REDRIVE, keys, batch)
         return [handle.decode() for handle in found]
 
     async def close(self) -> None:

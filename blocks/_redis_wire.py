@@ -1,5 +1,6 @@
 """The Redis driver, and nothing of it outside this file: one call, one round trip, our errors."""
 
+import asyncio
 import math
 import ssl
 from collections.abc import Awaitable, Iterable
@@ -87,10 +88,6 @@ class Wire:
             for entry_id, fields in entries
         ]
 
-    async def read_dead(self, keys: Keys, *, after: str, count: int) -> list[tuple[bytes, Fields]]:
-        """Read the dead letters that stand behind an entry id, oldest first."""
-        return await self._call("XRANGE", keys.dead, f"({after}", "+", "COUNT", count)
-
     async def close(self) -> None:
         """Close all connections."""
         await self._redis.aclose()
@@ -104,7 +101,14 @@ class Wire:
             raise await self._told(error) from error
 
     async def _send(self, *command: Argument) -> Any:
-        return await cast("Awaitable[Any]", self._redis.execute_command(*command))
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task else 0
+        answer = await cast("Awaitable[Any]", self._redis.execute_command(*command))
+        # Below Python 3.12 the driver's `wait_for` can swallow a cancellation while it sends:
+        # https://github.com/python/cpython/issues/86296
+        if task and task.cancelling() > cancels:
+            raise asyncio.CancelledError
+        return answer
 
     async def _told(self, error: Exception) -> Exception:
         told = translate(error, self._address)
@@ -136,6 +140,5 @@ def _client(endpoint: Endpoint) -> "Redis":
         health_check_interval=_PROBE_AFTER_IDLE,
         # The driver would send a command again whose answer was lost.
         retry=Retry(NoBackoff(), 0),
-        client_name="noa",
         protocol=2,
     )

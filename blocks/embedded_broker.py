@@ -62,13 +62,13 @@ class EmbeddedBroker(Broker):
         Raises:
             BrokerConfigurationError: There is no path, or something besides it.
         """
-        parts = urlsplit(url)
-        if parts.scheme != _SCHEME or parts.netloc or parts.query or not parts.path.strip("/"):
+        scheme, host, path, query, fragment = urlsplit(url)
+        if scheme != _SCHEME or host or query or fragment or not path.strip("/"):
             raise BrokerConfigurationError(
                 f"{url!r} names no file; write embedded:///absolute/path.db, or"
                 " embedded:relative.db, with %3F and %23 for ? and # in names"
             )
-        return cls(path=Path(unquote(parts.path)))
+        return cls(path=Path(unquote(path)))
 
     @property
     def address(self) -> str:

@@ -5,8 +5,10 @@ from importlib import import_module
 from typing import Final
 from urllib.parse import urlsplit
 
+import httpx
+
 from blocks.broker import Broker
-from blocks.errors import BrokerConfigurationError
+from blocks.errors import BrokerConfigurationError, BrokerUnavailableError
 
 #: Block type slug → where the block lives.
 PROVIDERS: Final[Mapping[str, str]] = {
@@ -43,6 +45,7 @@ async def load_broker(reference: str) -> Broker:
 
     Raises:
         BrokerConfigurationError: Neither a URL of a known scheme nor the name of a saved block.
+        BrokerUnavailableError: Prefect, which holds the block, can't be reached.
     """
     if "://" in reference or reference.startswith("embedded:"):
         return _from_url(reference)
@@ -58,6 +61,11 @@ async def load_broker(reference: str) -> Broker:
         raise BrokerConfigurationError(
             f"the block {reference!r} can't be loaded: {error}; save it in Prefect's UI, or with "
             f"`prefect block create {slug}`"
+        ) from error
+    except httpx.HTTPError as error:
+        raise BrokerUnavailableError(
+            f"the block {reference!r} can't be loaded: no answer from Prefect's API ({error!r}); "
+            "is the server at PREFECT_API_URL running?"
         ) from error
 
 

@@ -6,6 +6,9 @@ Anybody can publish with `XADD orders * body <bytes>`; see `blocks/_redis_entry.
 fields. A message is removed from its stream when it is settled, so nothing needs trimming; the dead
 letters stay until they are redriven or discarded.
 
+Scripts written in Lua do every step that has to be atomic. A user with ACLs needs
+`~orders* +@connection +@stream +@sortedset +eval +evalsha +time`.
+
 What Redis promises is a matter of its configuration. `publish` returns once Redis has answered:
 with `appendonly yes` and `appendfsync always` the message is on the disk then; with `everysec` a
 crash of the machine (not of Redis alone) loses the last second; a fail-over to a replica loses what

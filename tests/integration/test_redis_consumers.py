@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from blocks.broker import Session
-from blocks.message import Done, Message, Outcome, Release
+from blocks.message import Dead, Done, Message, Outcome, Release
 from blocks.redis_broker import RedisBroker
 from tests.conformance.holder import holder
 from tests.servers.redis_server import RedisServer
@@ -142,5 +142,8 @@ async def test_a_large_batch_of_large_bodies_is_cut_short_and_nothing_is_left_be
     while sum(arrived) < 40:
         held = await session.receive(queue, max_messages=40, wait=WAIT)
         arrived.append(len(held))
-        await session.settle([Outcome(one, Done()) for one in held])
+        await session.settle([Outcome(one, Dead(reason="failed", error="")) for one in held])
     assert set(arrived) == {2}
+    letters = {letter.handle: None async for letter in session.browse_dead(queue)}
+    assert len(letters) == 40
+    assert len(await session.settle_dead(queue, letters)) == 40

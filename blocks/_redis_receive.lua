@@ -1,0 +1,103 @@
+-- Takes what may be taken now: ended leases first, then due and ready messages, highest band first.
+-- ARGV: group, consumer, lease of foreign consumers in ms, most messages, most bytes,
+-- and whether to look at everybody's leases (1) or only at what was released (0).
+-- Returns: ms until the next delayed message or -1, the shape, the content. The content is all entry
+-- ids and fields in one string, and the shape says in numbers how to cut it: for each entry its band,
+-- its delivery count, the number of its parts, and the length of each (id, name, value, name, …).
+-- Clients parse that in a tenth of the time that they need for nested lists.
+local group, consumer, default_lease = ARGV[1], ARGV[2], ARGV[3]
+local most, budget, everybody = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
+local MOVES = 200
+-- Rows of a pending list looked at in one go.
+local ROWS = 25
+local taken, shape, content = 0, {}, {}
+
+local function add_part(part)
+  shape[#shape + 1] = #part
+  content[#content + 1] = part
+  budget = budget - #part
+end
+
+local function take(band, count, entry)
+  taken = taken + 1
+  shape[#shape + 1] = band
+  shape[#shape + 1] = count
+  shape[#shape + 1] = #entry[2] + 1
+  add_part(entry[1])
+  for _, part in ipairs(entry[2]) do add_part(part) end
+end
+
+local function has_room()
+  return taken < most and budget > 0
+end
+
+local function claim(band, row)
+  -- Counts the delivery; of an entry that somebody deleted it returns nothing.
+  local entry = redis.call('XCLAIM', KEYS[band], group, consumer, 0, row[1])[1]
+  if entry then
+    take(band, row[4] + 1, entry)
+  else
+    redis.call('XACK', KEYS[band], group, row[1])
+  end
+end
+
+local function claim_from(band, holder)
+  while has_room() do
+    local rows = ended(KEYS[band], group, holder, default_lease, ROWS)
+    if #rows == 0 then return end
+    for _, row in ipairs(rows) do
+      if has_room() then claim(band, row) end
+    end
+  end
+end
+
+local function claim_ended_leases(band)
+  claim_from(band, {name = RELEASED})
+  if not everybody then return end
+  for _, holder in ipairs(consumers_of(KEYS[band], group)) do claim_from(band, holder) end
+end
+
+-- What `enqueue` wrote: band and fields. Anything else is taken for the body of a message.
+local function unpack_delayed(member)
+  if string.match(member, '^%d+') and #string.match(member, '^%d+') >= STAMP then
+    local good, message = pcall(cmsgpack.unpack, string.sub(member, STAMP + 1))
+    if good and type(message) == 'table' and KEYS[message[1]] and type(message[2]) == 'table' then
+      return message[1], message[2]
+    end
+  end
+  return 2, {'body', member}
+end
+
+local function move_due()
+  local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now_ms, 'LIMIT', 0, MOVES)
+  for _, member in ipairs(due) do
+    local band, fields = unpack_delayed(member)
+    -- Out of memory, say: what can't be moved now stays where it is.
+    if append(KEYS[band], fields) then return end
+    redis.call('ZREM', DELAYED, member)
+  end
+end
+
+local function read_ready(band)
+  -- One at a time: how large an entry is shows only once it has been taken.
+  while has_room() do
+    local reply = redis.call(
+      'XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', KEYS[band], '>')
+    if not reply then return end
+    take(band, 1, reply[1][2][1])
+  end
+end
+
+-- Raises NOGROUP for a missing band before anything has been taken.
+local pending = {}
+for band = 1, BANDS do pending[band] = redis.call('XPENDING', KEYS[band], group)[1] end
+for band = 1, BANDS do
+  if pending[band] > 0 then claim_ended_leases(band) end
+end
+move_due()
+for band = 1, BANDS do read_ready(band) end
+
+local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
+local due_in = -1
+if first[2] then due_in = math.max(0, tonumber(first[2]) - now_ms) end
+return {due_in, table.concat(shape, ' '), table.concat(content)}

@@ -1,0 +1,1 @@
+"""Benchmarks: each figure beside the peer or the limit, measured in the same run."""

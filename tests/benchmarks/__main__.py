@@ -1,0 +1,24 @@
+"""`make bench`: print every benchmark's table; ratios count, since machines differ and are shared."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+
+from tests.benchmarks.hand_over import measure_hand_over
+from tests.benchmarks.providers import measure_providers
+from tests.benchmarks.table import Table
+
+BENCHMARKS: Mapping[str, Callable[[], Awaitable[Table]]] = {
+    "hand-over": measure_hand_over,
+    "providers": measure_providers,
+}
+
+
+def main() -> None:
+    """Run the benchmarks that were named, or all."""
+    for name in sys.argv[1:] or BENCHMARKS:
+        print(asyncio.run(BENCHMARKS[name]()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Receiving and settling: batches, bounded waits, order, verdicts, sharing, closing."""
+
+import asyncio
+import time
+from datetime import timedelta
+
+import pytest
+
+from blocks.broker import Broker, Session
+from blocks.errors import UnsupportedError
+from blocks.message import Dead, Delivery, Done, Message, Outcome, Release, Retry
+from tests.conformance.fixtures import BrokerFixtures
+from tests.conformance.moves import AT_ONCE, ms, publish, settle, take, wait_for_depth
+
+
+def numbered(count: int) -> list[Message]:
+    """Messages that tell their place."""
+    return [Message(body=str(number).encode()) for number in range(count)]
+
+
+async def share(session: Session, queue: str, seen: list[Delivery], total: int) -> None:
+    """Take and settle beside others until all together have seen `total`."""
+    while len(seen) < total:
+        deliveries = await session.receive(queue, max_messages=20, wait=ms(100))
+        seen += deliveries
+        await settle(session, Done(), *deliveries)
+
+
+class ReceivingConformance(BrokerFixtures):
+    """What a consumer relies on."""
+
+    async def test_a_batch_never_holds_more_than_was_asked_for(self, session: Session, queue: str):
+        await publish(session, queue, *numbered(25))
+        first = await session.receive(queue, max_messages=10, wait=ms(2_000))
+        assert 0 < len(first) <= 10
+        rest = await take(session, queue, 25 - len(first))
+        assert len({one.id for one in [*first, *rest]}) == 25
+
+    async def test_waiting_for_nothing_ends_when_the_wait_ends(self, session: Session, queue: str):
+        begin = time.monotonic()
+        assert list(await session.receive(queue, max_messages=10, wait=ms(400))) == []
+        assert 0.35 <= time.monotonic() - begin < 2.0
+        begin = time.monotonic()
+        assert list(await session.receive(queue, max_messages=10, wait=AT_ONCE)) == []
+        assert time.monotonic() - begin < 2.0
+
+    @pytest.mark.parametrize("publisher", ["its own session", "another session"])
+    async def test_waiting_ends_as_soon_as_something_arrives(
+        self, session: Session, patient: Broker, queue: str, publisher: str
+    ):
+        async with patient.connect() as other:
+            source = session if publisher == "its own session" else other
+            wait = timedelta(seconds=10)
+            waiting = asyncio.create_task(session.receive(queue, max_messages=10, wait=wait))
+            await asyncio.wait([waiting], timeout=0.3)
+            assert not waiting.done()
+            begin = time.monotonic()
+            [published] = await publish(source, queue, Message(body=b"news"))
+            [delivery] = await waiting
+            assert delivery.id == published
+            assert time.monotonic() - begin < 2.0
+
+    async def test_messages_come_in_the_order_they_were_published_in(
+        self, session: Session, queue: str, broker: Broker
+    ):
+        ids = await publish(session, queue, *numbered(20))
+        ids += await publish(session, queue, *numbered(20))
+        arrived = [one.id for size in (1, 4, 35) for one in await take(session, queue, size)]
+        if broker.capabilities.ordered:
+            assert arrived == ids
+        assert sorted(arrived) == sorted(ids)
+
+    async def test_what_is_done_is_gone(self, session: Session, queue: str):
+        await publish(session, queue, *numbered(3))
+        await settle(session, Done(), *await take(session, queue, 3))
+        await wait_for_depth(session, queue, (0, 0, 0, 0))
+        assert (await session.depth(queue)).oldest_age is None
+
+    async def test_a_retry_comes_again_at_once_and_counts(self, session: Session, queue: str):
+        [published] = await publish(session, queue, Message(body=b"again"))
+        await settle(session, Retry(AT_ONCE), *await take(session, queue, 1))
+        [second] = await take(session, queue, 1)
+        assert (second.id, second.deliveries, second.body) == (published, 2, b"again")
+
+    @pytest.mark.parametrize(
+        ("verdict", "count"),
+        [(Retry(ms(900)), 2), (Release(ms(900)), 1)],
+        ids=["retry", "release"],
+    )
+    async def test_what_goes_back_with_a_delay_does_not_come_before_its_time(
+        self, session: Session, queue: str, broker: Broker, verdict: Retry | Release, count: int
+    ):
+        [published] = await publish(session, queue, Message(body=b"later"))
+        [first] = await take(session, queue, 1)
+        begin = time.monotonic()
+        if not broker.capabilities.delay and isinstance(verdict, Retry):
+            [settled] = await session.settle([Outcome(first, verdict)])
+            assert isinstance(settled.error, UnsupportedError)
+            return
+        await settle(session, verdict, first)
+        if broker.capabilities.delay:
+            await wait_for_depth(session, queue, (0, 0, 1, 0))
+        [second] = await take(session, queue, 1)
+        assert (second.id, second.deliveries) == (published, count)
+        if broker.capabilities.delay:
+            assert 0.9 <= time.monotonic() - begin < 4.0
+
+    async def test_a_release_comes_again_at_once_and_does_not_count(
+        self, session: Session, queue: str
+    ):
+        [published] = await publish(session, queue, Message(body=b"untouched"))
+        await settle(session, Release(), *await take(session, queue, 1))
+        [second] = await take(session, queue, 1)
+        assert (second.id, second.deliveries, second.body) == (published, 1, b"untouched")
+
+    async def test_several_verdicts_in_one_call_are_carried_out_each(
+        self, session: Session, queue: str, broker: Broker
+    ):
+        await publish(session, queue, *numbered(4))
+        done, retried, released, failed = await take(session, queue, 4)
+        outcomes = [
+            Outcome(done, Done()),
+            Outcome(retried, Retry(AT_ONCE)),
+            Outcome(released, Release()),
+            Outcome(failed, Dead(reason="failed", error="broke")),
+        ]
+        settled = await session.settle(outcomes)
+        assert [(one.delivery.id, one.error) for one in settled] == [
+            (outcome.delivery.id, None) for outcome in outcomes
+        ]
+        counts = {one.id: one.deliveries for one in await take(session, queue, 2)}
+        assert counts == {retried.id: 2, released.id: 1}
+        if broker.capabilities.dead_letters:
+            assert [letter.id async for letter in session.browse_dead(queue)] == [failed.id]
+
+    async def test_depth_tells_ready_in_flight_dead_and_the_age_of_the_oldest(
+        self, session: Session, queue: str, broker: Broker
+    ):
+        await publish(session, queue, *numbered(5))
+        held = await take(session, queue, 3)
+        await wait_for_depth(session, queue, (2, 3, 0, 0))
+        age = (await session.depth(queue)).oldest_age
+        assert age is not None
+        assert timedelta(0) <= age < timedelta(seconds=15)
+        await settle(session, Dead(reason="failed", error="broke"), held[0])
+        dead = 1 if broker.capabilities.dead_letters else 0
+        await wait_for_depth(session, queue, (2, 2, 0, dead))
+
+    async def test_settling_while_a_receive_waits_does_not_wait_for_it(
+        self, session: Session, queue: str
+    ):
+        await publish(session, queue, *numbered(20))
+        held = await take(session, queue, 20)
+        wait = timedelta(seconds=10)
+        waiting = asyncio.create_task(session.receive(queue, max_messages=1, wait=wait))
+        begin = time.monotonic()
+        await settle(session, Done(), *held)
+        assert time.monotonic() - begin < 2.0
+        [published] = await publish(session, queue, Message(body=b"next"))
+        assert [one.id for one in await waiting] == [published]
+
+    async def test_two_consumers_share_the_work_without_overlap(
+        self, session: Session, patient: Broker, queue: str
+    ):
+        ids = await publish(session, queue, *numbered(400))
+        async with patient.connect() as first, patient.connect() as second:
+            mine = await take(first, queue, 20)
+            yours = await take(second, queue, 20)
+            await settle(first, Done(), *mine)
+            await settle(second, Done(), *yours)
+            seen = [*mine, *yours]
+            await asyncio.gather(share(first, queue, seen, 400), share(second, queue, seen, 400))
+        assert sorted(one.id for one in seen) == sorted(ids)
+
+    async def test_a_thousand_messages_drained_by_three_consumers_come_once_each(
+        self, session: Session, patient: Broker, queue: str
+    ):
+        seen: list[Delivery] = []
+        async with patient.connect() as a, patient.connect() as b, patient.connect() as c:
+            drains = [asyncio.create_task(share(one, queue, seen, 1_000)) for one in (a, b, c)]
+            ids = [id_ for _ in range(10) for id_ in await publish(session, queue, *numbered(100))]
+            await asyncio.gather(*drains)
+        assert len(set(ids)) == 1_000
+        assert sorted(one.id for one in seen) == sorted(ids)
+        assert {one.deliveries for one in seen} == {1}
+        await wait_for_depth(session, queue, (0, 0, 0, 0))
+
+    async def test_a_session_that_ends_gives_back_what_it_holds_without_counting(
+        self, session: Session, patient: Broker, queue: str
+    ):
+        ids = await publish(session, queue, *numbered(3))
+        async with patient.connect() as leaving:
+            held = await take(leaving, queue, 3)
+            await settle(leaving, Done(), held[0])
+        returned = await take(session, queue, 2, within=timedelta(seconds=3))
+        assert {one.id for one in returned} == set(ids) - {held[0].id}
+        assert {one.deliveries for one in returned} == {1}
+
+    async def test_a_cancelled_consumer_gives_back_what_it_holds_without_counting(
+        self, session: Session, patient: Broker, queue: str
+    ):
+        await publish(session, queue, *numbered(3))
+        holding = asyncio.Event()
+
+        async def consume() -> None:
+            async with patient.connect() as leaving:
+                await take(leaving, queue, 3)
+                holding.set()
+                await asyncio.Event().wait()
+
+        consumer = asyncio.create_task(consume())
+        await asyncio.wait_for(holding.wait(), timeout=10)
+        consumer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await consumer
+        returned = await take(session, queue, 3, within=timedelta(seconds=3))
+        assert {one.deliveries for one in returned} == {1}
+
+    async def test_a_cancelled_receive_keeps_nothing_from_others(
+        self, session: Session, hasty: Broker, queue: str
+    ):
+        async with hasty.connect() as fickle:
+            for number in range(20):
+                await publish(session, queue, *numbered(2))
+                wait = timedelta(seconds=10)
+                receiving = asyncio.create_task(fickle.receive(queue, max_messages=5, wait=wait))
+                await asyncio.wait([receiving], timeout=number / 4_000)
+                if not receiving.cancel():
+                    await settle(fickle, Release(), *await receiving)
+                await asyncio.wait([receiving])
+            arrived = await take(session, queue, 40)
+        assert len({one.id for one in arrived}) == 40

@@ -62,7 +62,7 @@ class Session(Protocol):
     async def receive(
         self, queue: str, *, max_messages: int, wait: timedelta
     ) -> Sequence[Delivery]:
-        """Take up to `max_messages`; wait for the first one at most `wait`, then return what is there.
+        """Take up to `max_messages`; wait at most `wait` for the first one, then return at once.
 
         Messages whose holder's lease has ended come first.
         """

@@ -15,7 +15,7 @@ import anyio
 from noa_flows.errors import PermanentJobError
 from noa_flows.files import write_atomically
 
-_REFERENCE: Final = re.compile(r"noa:([0-9a-f]{64}):(\d{1,12})")
+_REFERENCE: Final = re.compile(r"noa:([0-9a-f]{64}):([0-9]{1,12})")
 
 
 async def store_parameters(parameters: Mapping[str, Any], folder: Path) -> str:

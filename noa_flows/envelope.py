@@ -15,7 +15,7 @@ from blocks.message import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from noa_flows.errors import EnvelopeError
 from noa_flows.event import SPEC_VERSION, TYPE_PREFIX, Event
 from noa_flows.strict_json import JsonLimits, dump_json, is_object, load_json
-from noa_flows.validation import closest
+from noa_flows.validation import closest, dotted, shown
 
 CLOUDEVENTS_JSON: Final = "application/cloudevents+json"
 
@@ -128,7 +128,7 @@ def _plain_attributes(document: dict[str, Any]) -> dict[str, Any]:
                 f"unknown name{closest(name, _KNOWN)}; a message has `type`, `data` and the "
                 "attributes of a CloudEvent",
                 reason="schema",
-                path=name,
+                path=dotted((name,)),
             )
     return {"specversion": SPEC_VERSION, **document}
 
@@ -165,7 +165,7 @@ def _check_version(attributes: Mapping[str, Any]) -> None:
     version = attributes.get("specversion")
     if version != SPEC_VERSION:
         raise EnvelopeError(
-            f"is {version!r}; this consumer knows CloudEvents {SPEC_VERSION}",
+            f"is {shown(repr(version))}; this consumer knows CloudEvents {SPEC_VERSION}",
             reason="schema",
             path="specversion",
         )

@@ -131,7 +131,9 @@ def _flat_function(definition: Job[P, R]) -> Callable[..., Awaitable[R]]:
 
 
 def _documented(work: Callable[..., Any], fields: Mapping[str, FieldInfo]) -> str:
-    described = [f"    {name}: {field.description}" for name, field in fields.items()]
+    described = [
+        f"    {name}: {field.description}" for name, field in fields.items() if field.description
+    ]
     return "\n".join([inspect.getdoc(work) or "", "", "Args:", *described])
 
 

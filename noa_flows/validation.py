@@ -2,17 +2,31 @@
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+_LONGEST_NAME: Final = 100
+_LONGEST_TEXT: Final = 500
 
 
 def dotted(location: Sequence[int | str]) -> str:
     """Write a location as a path: `("data", 0, "name")` → `data[0].name`."""
     path = ""
     for step in location:
-        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+        if isinstance(step, int):
+            path += f"[{step}]"
+        else:
+            path += f".{shown(step)}" if path else shown(step)
     return path
+
+
+def shown(text: str, limit: int = _LONGEST_NAME) -> str:
+    """Write what a sender has chosen so that a log holds it, and a terminal is not moved by it."""
+    if not text.isprintable():
+        text = text.encode("unicode_escape").decode("ascii")
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -38,4 +52,5 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return f"unknown field{closest(str(detail['loc'][-1]), known)}"
     if detail["type"] == "missing":
         return "missing; this field is required"
-    return detail["msg"]
+    # A validator may quote what was sent.
+    return shown(detail["msg"], _LONGEST_TEXT)

@@ -1,7 +1,7 @@
 """`noa check`: is everything there that a message needs to become a run?"""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -26,28 +26,37 @@ def check(
     ] = None,
 ) -> None:
     """Check configuration, jobs, broker, Prefect and deployments; exit code 1 if one fails."""
-    names = jobs or list(job_locations())
-    checks: dict[str, Check] = {
-        "configuration": _configuration,
-        **{f"job {name}": _job(name) for name in names},
-        "broker": _broker(broker, queue),
-        "prefect": _prefect,
-        **{f"deployment {name}/{name}": _deployment(f"{name}/{name}") for name in names},
-    }
-    failures = asyncio.run(_run(checks))
-    if failures:
+    if not asyncio.run(_all_pass(broker, queue, jobs)):
         raise typer.Exit(1)
 
 
-async def _run(checks: dict[str, Check]) -> int:
-    failures = 0
+async def _all_pass(broker: str, queue: str, jobs: Sequence[str] | None) -> bool:
+    configured = await _run({"configuration": _configuration})
+    reached = await _run({"prefect": _prefect})
+    if not configured:
+        # Which jobs there are, and which broker, only the settings could say.
+        return False
+    names = jobs or list(job_locations())
+    passed = await _run(
+        {
+            **{f"job {name}": _job(name) for name in names},
+            "broker": _broker(broker, queue),
+            **{f"deployment {name}/{name}": _deployment(f"{name}/{name}") for name in names},
+        }
+    )
+    return reached and passed
+
+
+async def _run(checks: Mapping[str, Check]) -> bool:
+    """Run the checks one after another, print a line for each, and say whether all have passed."""
+    passed = True
     for name, one in checks.items():
         try:
             typer.echo(f"ok      {name}: {await one()}")
         except (NoaError, BrokerError) as error:
-            failures += 1
+            passed = False
             typer.echo(f"FAILED  {name}: {error}")
-    return failures
+    return passed
 
 
 async def _configuration() -> str:

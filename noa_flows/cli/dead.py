@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -17,6 +17,9 @@ from noa_flows.cli.options import (
     QueueOption,
     open_session,
 )
+from noa_flows.validation import shown
+
+_LONGEST_ERROR: Final = 120
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +59,8 @@ def list_dead(
         return
     for letter in letters:
         died = letter.died_at.isoformat(timespec="seconds")
-        typer.echo(f"{event_id(letter)}  {died}  {letter.reason:<20} {letter.error[:120]}")
+        name, error = shown(event_id(letter)), shown(letter.error, _LONGEST_ERROR)
+        typer.echo(f"{name}  {died}  {letter.reason:<20} {error}")
 
 
 @dead.command()

@@ -1,7 +1,6 @@
 """`noa publish`: put a job on a queue."""
 
 import asyncio
-import json
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,12 +11,13 @@ import typer
 
 from blocks.message import DEFAULT_PRIORITY, Message
 from noa_flows.cli.options import DEFAULT_QUEUE, BrokerOption, QueueOption, open_session
-from noa_flows.envelope import encode
-from noa_flows.errors import ConfigurationError, PayloadError
+from noa_flows.envelope import Origin, decode, encode
+from noa_flows.errors import ConfigurationError, EnvelopeError, PayloadError
 from noa_flows.event import Event
 from noa_flows.jobs import find_job
 from noa_flows.payload_names import snake_cased
-from noa_flows.strict_json import is_object
+from noa_flows.settings import get_settings
+from noa_flows.strict_json import JsonLimits, is_object, load_json
 
 
 def publish(
@@ -39,7 +39,8 @@ def publish(
     delay_seconds: Annotated[float, typer.Option(min=0.0, help="Not started before.")] = 0.0,
 ) -> None:
     """Put a job on a queue, and print its id."""
-    payload = _read_payload(data)
+    limits = _limits()
+    payload = _read_payload(data, limits)
     _check(job_type, payload)
     event = Event(
         id=message_id or uuid4().hex,
@@ -51,18 +52,32 @@ def publish(
         not_before=_later(delay_seconds),
         time=datetime.now(UTC),
     )
-    asyncio.run(_send(broker, queue, event))
+    asyncio.run(_send(broker, queue, _message(event, limits)))
     typer.echo(event.id)
 
 
-async def _send(broker: str, queue: str, event: Event) -> None:
-    body, headers = encode(event)
+async def _send(broker: str, queue: str, message: Message) -> None:
     async with open_session(broker) as session:
         await session.declare(queue)
-        message = Message(body=body, headers=headers, priority=event.priority)
         (published,) = await session.publish(queue, [message])
     if published.error is not None:
         raise published.error
+
+
+def _limits() -> JsonLimits:
+    """The limits that consumers with the same settings hold messages to."""
+    bridge = get_settings().bridge
+    return JsonLimits(max_body_bytes=bridge.max_body_bytes, max_nesting=bridge.max_nesting)
+
+
+def _message(event: Event, limits: JsonLimits) -> Message:
+    """Encode the event, and read it as the consumer will."""
+    try:
+        body, headers = encode(event)
+    except UnicodeEncodeError as error:
+        raise ConfigurationError("the options hold bytes that are not UTF-8") from error
+    decode(body, headers, origin=Origin(id=event.id, source=event.source), limits=limits)
+    return Message(body=body, headers=headers, priority=event.priority)
 
 
 def _check(job_type: str, payload: dict[str, Any]) -> None:
@@ -74,23 +89,22 @@ def _check(job_type: str, payload: dict[str, Any]) -> None:
         raise error.below("data") from error
 
 
-def _read_payload(data: str) -> dict[str, Any]:
+def _read_payload(data: str, limits: JsonLimits) -> dict[str, Any]:
     try:
-        text = _read_text(data)
-        payload = json.loads(text)
-    except (OSError, ValueError) as error:
+        payload = load_json(_read_bytes(data), limits)
+    except (OSError, UnicodeEncodeError, EnvelopeError) as error:
         raise ConfigurationError(f"--data: {error}") from error
     if not is_object(payload):
         raise ConfigurationError("--data: must be a JSON object, the job's payload")
     return payload
 
 
-def _read_text(data: str) -> str:
+def _read_bytes(data: str) -> bytes:
     if data == "@-":
-        return sys.stdin.read()
+        return sys.stdin.buffer.read()
     if data.startswith("@"):
-        return Path(data[1:]).read_text(encoding="utf-8")
-    return data
+        return Path(data[1:]).read_bytes()
+    return data.encode()
 
 
 def _later(delay_seconds: float) -> datetime | None:

@@ -12,7 +12,7 @@ from prefect.exceptions import MissingResult
 from prefect.utilities.urls import url_for
 from pydantic import BaseModel
 
-from noa_flows.bridge.dead_letters import DeadLetters
+from noa_flows.bridge.dead_letters import DeadLetters, event_id
 from noa_flows.bridge.intake import message_tag
 from noa_flows.cli.options import (
     DEFAULT_QUEUE,
@@ -101,7 +101,7 @@ async def _dead_letter(job_id: str, broker: str, queue: str) -> Mapping[str, Any
         except NotFoundError:
             return None
     return {
-        "job": letter.id,
+        "job": event_id(letter),
         "state": "dead",
         "reason": letter.reason,
         "message": letter.error,

@@ -20,8 +20,8 @@ from noa_flows.labels import GENERATION
 from noa_flows.prefect_api import PrefectApi, connect_to_prefect
 from noa_flows.settings import Settings
 from tests.acceptance.bad_messages import BAD, Bad, event
-from tests.acceptance.handing_over import hand_over, publish, runs_of
 from tests.deployed import deploy
+from tests.handing_over import hand_over, publish, runs_of
 from tests.integration.bridging import Bench
 from tests.servers.prefect_server import PrefectServer
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.deployments import run_deployment
+from prefect.deployments import arun_deployment
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -112,7 +112,7 @@ async def test_runs_by_a_worker_elsewhere_return_their_results(
 
 
 async def run(name: str, **parameters: Any) -> FlowRun:
-    return await run_deployment(name, parameters=parameters, timeout=120, poll_interval=1)
+    return await arun_deployment(name, parameters=parameters, timeout=120, poll_interval=1)
 
 
 async def result_of(flow_run: FlowRun) -> Any:

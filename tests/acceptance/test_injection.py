@@ -30,9 +30,9 @@ from noa_flows.jobs.webhook_job import webhook
 from noa_flows.labels import DATAREF
 from noa_flows.prefect_api import PrefectApi, connect_to_prefect
 from noa_flows.settings import get_settings
-from tests.acceptance.handing_over import Aftermath, hand_over, publish
 from tests.acceptance.hostile_values import KINDS, VARIABLE, hostile_values, placements
 from tests.deployed import deploy
+from tests.handing_over import Aftermath, hand_over, publish
 from tests.integration.bridging import Bench, event
 from tests.project import PROJECT
 from tests.servers.prefect_server import PrefectServer

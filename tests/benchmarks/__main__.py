@@ -1,14 +1,15 @@
-"""`make bench`: print every benchmark's table; ratios count, since machines differ and are shared."""
+"""`make bench`: print every benchmark's table. Ratios count, since machines are shared."""
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from tests.benchmarks.hand_over import measure_hand_over
 from tests.benchmarks.providers import measure_providers
 from tests.benchmarks.table import Table
 
-BENCHMARKS: Mapping[str, Callable[[], Awaitable[Table]]] = {
+BENCHMARKS: Mapping[str, Callable[[], Coroutine[Any, Any, Table]]] = {
     "hand-over": measure_hand_over,
     "providers": measure_providers,
 }

@@ -10,6 +10,7 @@ from pydantic import Field
 from noa_flows.job import job
 from noa_flows.job_run import JobRun
 from noa_flows.payload import Payload, Result
+from tests.jobs.append_line import append_line
 
 
 class LedgerPayload(Payload):
@@ -34,12 +35,3 @@ async def ledger(payload: LedgerPayload, run: JobRun) -> LedgerResult:
     }
     append_line(payload.path, json.dumps(line))
     return LedgerResult(delivery_id=run.delivery_id)
-
-
-def append_line(path: Path, line: str) -> None:
-    """Append in one step, so that processes neither mix their lines nor lose them."""
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(file, f"{line}\n".encode())
-    finally:
-        os.close(file)

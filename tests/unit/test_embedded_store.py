@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from blocks import _embedded_database as database
-from blocks import _embedded_sql as sql
-from blocks._embedded_database import explained, open_database
-from blocks._embedded_store import EmbeddedStore, new_lease
 from blocks.broker import Session
-from blocks.embedded_broker import EmbeddedBroker
+from blocks.embedded_broker import EmbeddedBroker, database, sql
+from blocks.embedded_broker.database import explained, open_database
+from blocks.embedded_broker.store import EmbeddedStore, new_lease
 from blocks.errors import BrokerUnavailableError, LeaseLostError, MessageTooLargeError
 from blocks.message import Dead, Done, Message, Outcome, Retry
 from tests.waiting import eventually

@@ -1,6 +1,7 @@
 """The envelope reads CloudEvents in both modes and the short plain form, and refuses all else."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -70,17 +71,19 @@ def test_the_plain_form_takes_the_brokers_coordinates_for_what_it_lacks() -> Non
 
 
 def test_the_options_of_a_job_are_read() -> None:
-    event = read({
-        **STRUCTURED,
-        "priority": 9,
-        "notbefore": "2027-01-31T09:00:00Z",
-        "expirytime": "2027-02-01T09:00:00+01:00",
-        "dedupkey": "d",
-        "replyto": "answers",
-        "tenant": "acme",
-        "correlationid": "c",
-        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-    })
+    event = read(
+        {
+            **STRUCTURED,
+            "priority": 9,
+            "notbefore": "2027-01-31T09:00:00Z",
+            "expirytime": "2027-02-01T09:00:00+01:00",
+            "dedupkey": "d",
+            "replyto": "answers",
+            "tenant": "acme",
+            "correlationid": "c",
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        }
+    )
     assert event.not_before == datetime(2027, 1, 31, 9, tzinfo=UTC)
     assert event.expires == datetime(2027, 2, 1, 8, tzinfo=UTC)
     assert (event.priority, event.tenant, event.reply_to) == (9, "acme", "answers")
@@ -156,7 +159,5 @@ def test_what_is_encoded_is_decoded(event: Event, mode: Literal["structured", "b
 
 @given(body=st.binary(max_size=200))
 def test_any_bytes_are_an_event_or_a_refusal(body: bytes) -> None:
-    try:
-        decode(body, {}, origin=ORIGIN, limits=LIMITS)
-    except EnvelopeError as error:
-        assert error.reason in {"schema", "forbidden"}
+    with suppress(EnvelopeError):
+        assert decode(body, {}, origin=ORIGIN, limits=LIMITS).source == ORIGIN.source

@@ -17,7 +17,7 @@ class Retention(Payload):
 class Order(Payload):
     template_data: dict[str, JsonValue]
     retention: Retention | None = None
-    all_of_them: list[Retention] = []
+    all_of_them: list[Retention] | None = None
 
 
 def test_known_names_are_turned_at_every_depth() -> None:

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import SecretStr
 
-from blocks._redis_keys import HIGH, LOW, NORMAL, band_of, keys_of
 from blocks.errors import BrokerConfigurationError, QueueNameError
 from blocks.redis_broker import RedisBroker
+from blocks.redis_broker.keys import HIGH, LOW, NORMAL, band_of, keys_of
 
 
 def test_prefect_derives_the_slug_that_providers_are_found_by():

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks._redis_entry import Receipt, encode, to_dead_letter, to_delivery
 from blocks.errors import MessageNotAllowedError
 from blocks.message import Message
+from blocks.redis_broker.entry import Receipt, encode, to_dead_letter, to_delivery
 
 RECEIPT = Receipt(2, "1700000000123-0", 1)
 NAMES = st.sampled_from(["id", "body", "priority", "dead:reason", "h:id", "content-type", "é"])

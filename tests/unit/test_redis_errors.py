@@ -3,8 +3,8 @@
 import pytest
 from redis import exceptions
 
-from blocks._redis_errors import NoGroupError, translate
 from blocks.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
+from blocks.redis_broker.errors import NoGroupError, translate
 
 ADDRESS = "redis://localhost:6379/0"
 

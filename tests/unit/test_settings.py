@@ -20,10 +20,6 @@ from prefect.settings import (
 )
 from pydantic import SecretStr, ValidationError
 
-from noa_flows.settings.groups import SettingsGroup
-from noa_flows.settings.layers import Layer, merged, read_layer
-from noa_flows.settings.provider import RedisConfig
-from noa_flows.settings.shape import Shape
 from noa_flows.errors import ConfigurationError
 from noa_flows.payload_names import camel_case
 from noa_flows.settings import (
@@ -34,6 +30,10 @@ from noa_flows.settings import (
     get_settings,
     load_settings,
 )
+from noa_flows.settings.groups import SettingsGroup
+from noa_flows.settings.layers import Layer, merged, read_layer
+from noa_flows.settings.provider import RedisConfig
+from noa_flows.settings.shape import Shape
 
 ORIGINAL_NAMES = ("REDIS_", "RABBITMQ_", "AWS_", "SMTP_", "LOG_LEVEL", "NOA_")
 HARMLESS = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=12, max_size=40)

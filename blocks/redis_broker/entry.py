@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from blocks._redis_keys import DEFAULT_PRIORITIES, band_of
-from blocks._redis_wire import Argument, Fields
 from blocks.errors import MessageNotAllowedError, MessageTooLargeError
 from blocks.message import LOWEST_PRIORITY, DeadLetter, Delivery, Message, utc_now
+from blocks.redis_broker.keys import DEFAULT_PRIORITIES, band_of
+from blocks.redis_broker.wire import Argument, Fields
 
 #: Redis takes 512 MB. But it answers nobody else while it copies a body, keeps every one in memory,
 #: and sends a batch in one answer; what is larger belongs into an object store.

@@ -2,7 +2,7 @@
 
 A queue `orders` is three streams, `orders:high` (priorities 0 to 2), `orders` (3 to 6) and
 `orders:low` (7 to 9), a sorted set `orders:delayed`, and a stream of dead letters, `orders:dead`.
-Anybody can publish with `XADD orders * body <bytes>`; see `blocks/_redis_entry.py` for the other
+Anybody can publish with `XADD orders * body <bytes>`; `entry.py` beside this file names the other
 fields. A message is removed from its stream when it is settled, so nothing needs trimming; the dead
 letters stay until they are redriven or discarded.
 
@@ -29,12 +29,12 @@ from uuid import uuid4
 
 from pydantic import Field, SecretStr, ValidationError
 
-from blocks._redis_entry import MAX_BODY_BYTES, milliseconds
-from blocks._redis_reader import Member
-from blocks._redis_session import RedisSession
-from blocks._redis_wire import Endpoint, Wire
 from blocks.broker import Broker, Capabilities
 from blocks.errors import BrokerConfigurationError
+from blocks.redis_broker.entry import MAX_BODY_BYTES, milliseconds
+from blocks.redis_broker.reader import Member
+from blocks.redis_broker.session import RedisSession
+from blocks.redis_broker.wire import Endpoint, Wire
 
 
 class RedisBroker(Broker):

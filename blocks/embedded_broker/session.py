@@ -7,9 +7,9 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from blocks._embedded_database import open_database
-from blocks._embedded_store import EmbeddedStore, Watch, new_lease
-from blocks._embedded_thread import DatabaseThread
+from blocks.embedded_broker.database import open_database
+from blocks.embedded_broker.store import EmbeddedStore, Watch, new_lease
+from blocks.embedded_broker.thread import DatabaseThread
 from blocks.errors import BrokerUnavailableError
 from blocks.message import (
     DeadLetter,

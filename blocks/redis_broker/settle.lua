@@ -4,7 +4,7 @@
 -- the text of an error.
 local group, consumer = ARGV[1], ARGV[2]
 local LOST = 1
--- What blocks/_redis_keys.py and _redis_entry.py say of an entry that says nothing itself.
+-- What keys.py and entry.py say of an entry that says nothing itself.
 local DEFAULT_PRIORITY, ID_PREFIX = {'1', '4', '8'}, {'high-', '', 'low-'}
 
 local function bury(band, fields, why)
@@ -20,7 +20,7 @@ end
 local function carry(band, id, fields, deliveries)
   put_if_absent(fields, 'id', ID_PREFIX[band] .. id)
   put_if_absent(fields, 'published', string.match(id, '^%d+'))
-  -- Read as strictly as `_redis_entry.py` does, since anybody may have written it.
+  -- Read as strictly as `entry.py` does, since anybody may have written it.
   local before = string.match(get(fields, 'deliveries') or '', '^%d%d?%d?%d?%d?%d?%d?%d?%d?$')
   put(fields, 'deliveries', string.format('%d', (before or 0) + deliveries))
 end

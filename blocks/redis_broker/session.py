@@ -6,13 +6,6 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from blocks._redis_entry import BATCH_BYTES, Receipt, encode, milliseconds, to_dead_letter
-from blocks._redis_errors import from_answer
-from blocks._redis_keys import band_of, keys_of
-from blocks._redis_publisher import publish
-from blocks._redis_reader import Member, Reader
-from blocks._redis_scripts import Script
-from blocks._redis_wire import Argument, Wire
 from blocks.errors import BrokerError, BrokerRefusedError, LeaseLostError
 from blocks.message import (
     Dead,
@@ -28,6 +21,13 @@ from blocks.message import (
     Settled,
     Verdict,
 )
+from blocks.redis_broker.entry import BATCH_BYTES, Receipt, encode, milliseconds, to_dead_letter
+from blocks.redis_broker.errors import from_answer
+from blocks.redis_broker.keys import band_of, keys_of
+from blocks.redis_broker.publisher import publish
+from blocks.redis_broker.reader import Member, Reader
+from blocks.redis_broker.scripts import Script
+from blocks.redis_broker.wire import Argument, Wire
 
 _PAGE: Final = 100
 

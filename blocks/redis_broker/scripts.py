@@ -8,7 +8,7 @@ from importlib.resources import files
 
 
 class Script(StrEnum):
-    """One file `_redis_<name>.lua` each; what it takes and returns stands at its head."""
+    """One file `<name>.lua` each; what it takes and returns stands at its head."""
 
     DECLARE = "declare"
     PUBLISH = "publish"
@@ -39,4 +39,4 @@ def source_of(script: Script) -> Source:
 
 
 def _read(name: str) -> str:
-    return files("blocks").joinpath(f"_redis_{name}.lua").read_text(encoding="utf-8")
+    return files("blocks.redis_broker").joinpath(f"{name}.lua").read_text(encoding="utf-8")

@@ -8,9 +8,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import Field, HttpUrl
 
-from blocks._embedded_rows import MAX_BODY_BYTES
-from blocks._embedded_session import EmbeddedSession
 from blocks.broker import Broker, Capabilities
+from blocks.embedded_broker.rows import MAX_BODY_BYTES
+from blocks.embedded_broker.session import EmbeddedSession
 from blocks.errors import BrokerConfigurationError
 
 _SCHEME: Final = "embedded"

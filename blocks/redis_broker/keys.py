@@ -8,7 +8,7 @@ from blocks.errors import QueueNameError
 HIGH: Final = 1
 NORMAL: Final = 2
 LOW: Final = 3
-#: The priority of an entry that names none; `_redis_settle.lua` knows the same ones.
+#: The priority of an entry that names none; `settle.lua` knows the same ones.
 DEFAULT_PRIORITIES: Final = {HIGH: 1, NORMAL: 4, LOW: 8}
 
 _SUFFIXES: Final = (":high", ":low", ":delayed", ":dead")

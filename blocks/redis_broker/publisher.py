@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import uuid4
 
-from blocks._redis_entry import BATCH_BYTES, encode, milliseconds
-from blocks._redis_keys import Keys, band_of
-from blocks._redis_scripts import Script
-from blocks._redis_wire import Argument, Wire
 from blocks.errors import BrokerError
 from blocks.message import Message, Published
+from blocks.redis_broker.entry import BATCH_BYTES, encode, milliseconds
+from blocks.redis_broker.keys import Keys, band_of
+from blocks.redis_broker.scripts import Script
+from blocks.redis_broker.wire import Argument, Wire
 
 # A script holds up everybody else for as long as it runs: some 2 ms with this.
 _CHUNK_MESSAGES: Final = 500

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from blocks._redis_errors import ReplicaError, translate
-from blocks._redis_keys import Keys
-from blocks._redis_scripts import Script, source_of
+from blocks.redis_broker.errors import ReplicaError, translate
+from blocks.redis_broker.keys import Keys
+from blocks.redis_broker.scripts import Script, source_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

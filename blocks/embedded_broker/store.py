@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from blocks import _embedded_sql as sql
-from blocks._embedded_database import scalar, transaction
-from blocks._embedded_rows import (
+from blocks.embedded_broker import sql
+from blocks.embedded_broker.database import scalar, transaction
+from blocks.embedded_broker.rows import (
     DELAYED,
     READY,
     Receipt,

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import Final, ParamSpec, TypeVar
 
-from blocks._embedded_database import explained
+from blocks.embedded_broker.database import explained
 
 #: Between two looks of a waiting receive; a look costs some ten microseconds.
 _POLL_SECONDS: Final = 0.01

@@ -7,12 +7,12 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any, Final
 
-from blocks._redis_entry import BATCH_BYTES, Receipt, milliseconds, to_delivery
-from blocks._redis_errors import NoGroupError
-from blocks._redis_keys import Keys
-from blocks._redis_scripts import Script
-from blocks._redis_wire import Argument, Fields, Wire
 from blocks.message import Delivery
+from blocks.redis_broker.entry import BATCH_BYTES, Receipt, milliseconds, to_delivery
+from blocks.redis_broker.errors import NoGroupError
+from blocks.redis_broker.keys import Keys
+from blocks.redis_broker.scripts import Script
+from blocks.redis_broker.wire import Argument, Fields, Wire
 
 # What was released, or published with a short delay, doesn't wake a blocked reader: it looks again.
 _LOOK_AGAIN: Final = 0.5
@@ -161,7 +161,7 @@ class Reader:
 
 
 def _unpack(shape: bytes, content: bytes) -> Iterator[tuple[Receipt, Fields]]:
-    """Cut the content as `_redis_receive.lua` says."""
+    """Cut the content as `receive.lua` says."""
     numbers = map(int, shape.split())
     at = 0
     for band in numbers:

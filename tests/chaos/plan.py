@@ -1,0 +1,43 @@
+"""What shall happen in a chaos test, and when."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+
+class Blow(StrEnum):
+    """What can be done to a system at work."""
+
+    KILL_CONSUMER = "consumer killed"
+    DROP_ANSWER = "answer of a bulk call dropped"
+    FAIL_BULK = "bulk call with an item that makes PostgreSQL fail"
+    RESTART_BROKER = "broker killed and restarted"
+    STALL_BROKER = "broker stalled"
+    RESTART_PREFECT = "Prefect's server killed and restarted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How many messages, and how many blows of each kind.
+
+    The same seed gives the same moments; what is in flight then differs from run to run.
+    """
+
+    messages: int
+    seed: int
+    blows: dict[Blow, int]
+
+    def schedule(self) -> Sequence[tuple[int, Blow]]:
+        """All blows in order, each with the progress it waits for: runs (or effects) so far.
+
+        None waits for the last fifth, so that there is still something in flight to hit.
+        """
+        numbers = Random(self.seed)
+        moments = [
+            (int(numbers.uniform(0.0, 0.8) * self.messages), blow)
+            for blow, times in self.blows.items()
+            for _ in range(times)
+        ]
+        numbers.shuffle(moments)
+        return sorted(moments, key=lambda moment: moment[0])

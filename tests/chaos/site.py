@@ -1,0 +1,126 @@
+"""Everything that a chaos test has running: a broker, Prefect on PostgreSQL, consumers."""
+
+import tempfile
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+from uuid import uuid4
+
+from blocks.broker import Broker, Session
+from blocks.providers import load_broker
+from noa_flows.job import JobFlow
+from noa_flows.prefect_api import connect_to_prefect
+from tests.chaos.consumer_process import Assignment
+from tests.chaos.consumers import Consumers
+from tests.chaos.faulty_api import FaultyApi
+from tests.chaos.journal import Journal
+from tests.chaos.runs_table import RunsTable, open_runs_table
+from tests.deployed import deploy
+from tests.servers.postgres_databases import PostgresDatabases
+from tests.servers.prefect_database import postgres_database
+from tests.servers.prefect_server import PrefectServer
+from tests.servers.redis_server import RedisServer
+
+Provider = Literal["redis", "embedded"]
+
+#: Short, so that what a killed consumer held is soon delivered again.
+LEASE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Servers that are up, and consumers that aren't started yet."""
+
+    folder: Path
+    queue: str
+    session: Session
+    #: None for the embedded broker, which is no server.
+    redis: RedisServer | None
+    prefect: PrefectServer
+    api: FaultyApi
+    consumers: Consumers
+    journal: Journal
+    runs: RunsTable
+
+
+@asynccontextmanager
+async def open_site(
+    *,
+    provider: Provider,
+    job: JobFlow[Any, Any],
+    seed: int,
+    databases: PostgresDatabases,
+    settings: Mapping[str, str],
+) -> AsyncGenerator[Site]:
+    """Start the servers, declare the queue and deploy the job.
+
+    Args:
+        provider: The broker.
+        job: The one that all messages start.
+        seed: Of everything that is drawn.
+        databases: Where Prefect gets a database of its own.
+        settings: Settings of noa-flows for the consumers, as environment variables.
+    """
+    queue = f"chaos-{uuid4().hex[:8]}"
+    with _servers(provider, Random(seed), databases) as (folder, redis, prefect, api):
+        with prefect.current():
+            async with connect_to_prefect() as direct:
+                await deploy(direct, job)
+        url = redis.url if redis else f"embedded://{folder / 'queue.db'}"
+        assignment = Assignment(
+            broker=url,
+            lease_seconds=LEASE_SECONDS,
+            queue=queue,
+            job=job.name,
+            journal=folder / "journal",
+            seed=seed,
+        )
+        environment = {**prefect.env(api_url=api.api_url), **settings}
+        broker = await _broker(url)
+        async with (
+            broker.connect() as session,
+            open_runs_table(prefect.database_url, queue) as runs,
+        ):
+            await session.declare(queue)
+            consumers = Consumers(assignment, settings=environment)
+            yield Site(
+                folder=folder,
+                queue=queue,
+                session=session,
+                redis=redis,
+                prefect=prefect,
+                api=api,
+                consumers=consumers,
+                journal=Journal(assignment.journal),
+                runs=runs,
+            )
+
+
+async def _broker(url: str) -> Broker:
+    loaded = await load_broker(url)
+    return loaded.model_copy(update={"lease_seconds": LEASE_SECONDS})
+
+
+@contextmanager
+def _servers(
+    provider: Provider, numbers: Random, databases: PostgresDatabases
+) -> Generator[tuple[Path, RedisServer | None, PrefectServer, FaultyApi]]:
+    with (
+        tempfile.TemporaryDirectory(prefix="noa-chaos-") as folder,
+        _redis(provider) as redis,
+        PrefectServer(database_url=postgres_database(databases)) as prefect,
+        FaultyApi(prefect.api_url, numbers) as api,
+    ):
+        yield Path(folder), redis, prefect, api
+
+
+@contextmanager
+def _redis(provider: Provider) -> Generator[RedisServer | None]:
+    if provider == "embedded":
+        yield None
+        return
+    with RedisServer(durable=True) as server:
+        yield server

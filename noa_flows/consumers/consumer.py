@@ -4,11 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from blocks.broker import Broker
+from blocks.errors import BrokerConfigurationError
 from blocks.message import Dead, Delivery
 from blocks.providers import load_broker
 from noa_flows.bridge.assembly import open_bridge
@@ -38,8 +42,11 @@ class Subscription:
         return self.queue
 
 
-async def consume(subscription: Subscription) -> str:
+async def consume(subscription: Subscription) -> str | State[str]:
     """Consume until the flow run is cancelled; or leave it to a consumer that already does.
+
+    A run that only the schedule wanted ends as `NotConfigured` where the broker has no block yet:
+    a consumer is deployed for each provider, and used for those that are configured.
 
     Raises:
         ConfigurationError: A job, a deployment or the broker isn't what the subscription says.
@@ -50,7 +57,12 @@ async def consume(subscription: Subscription) -> str:
         predecessor = await living_predecessor(api, _own_run(), logger)
         if predecessor is not None:
             return f"{predecessor} is consuming already; this run was not needed."
-        broker = await _broker(subscription, settings)
+        try:
+            broker = await _broker(subscription, settings)
+        except BrokerConfigurationError as error:
+            if _is_scheduled():
+                return Completed(name="NotConfigured", message=str(error))
+            raise
         route = _route(subscription, broker)
         async with (
             broker.connect() as session,
@@ -115,6 +127,12 @@ def _dead_letter_event(route: Route) -> DeadLetterHook:
         )
 
     return emit
+
+
+def _is_scheduled() -> bool:
+    """Whether the deployment's schedule has made this run, and not a person."""
+    context = FlowRunContext.get()
+    return context is not None and context.flow_run is not None and context.flow_run.auto_scheduled
 
 
 def _own_run() -> str:

@@ -1,6 +1,7 @@
 """The consumer flow for the embedded broker."""
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 
 from noa_flows.consumers.consumer import Subscription, consume
 
@@ -19,7 +20,7 @@ async def consume_embedded(
     broker: str = "embedded-broker/noa",
     deployments: dict[str, str] | None = None,
     max_waiting: int | None = None,
-) -> str:
+) -> str | State[str]:
     """Start a flow run for each message on a queue of the embedded broker.
 
     Args:

@@ -58,7 +58,7 @@ async def _older_runs(api: PrefectApi, own_run: str) -> Sequence[Mapping[str, An
     running = await api.filter_runs(
         {
             "deployment_id": {"any_": [own["deployment_id"]]},
-            "state": {"type": {"any_": ["RUNNING", "CANCELLING"]}},
+            "state": {"name": {"any_": ["Running", "Retrying", "AwaitingRetry", "Cancelling"]}},
         }
     )
     return [run for run in running if run["start_time"] < own["start_time"]]

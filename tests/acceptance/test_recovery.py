@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from deployments.apply import read_automations
 from noa_flows.prefect_api import PrefectApi, connect_to_prefect
 from tests.acceptance.installation import NOA, Installation
 from tests.deployed import deploy
@@ -78,7 +79,7 @@ async def test_a_run_whose_worker_and_process_died_ends_as_crashed(
             slow_deployment.id,
             {
                 "parameters": {"seconds": 600, "pid_file": str(pid_file)},
-                "tags": ["noa"],
+                "tags": ["noa", "heartbeat:30s"],
                 "job_variables": {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}},
             },
         )
@@ -94,6 +95,25 @@ async def test_a_run_whose_worker_and_process_died_ends_as_crashed(
         is_crashed, description="the run to be crashed", timeout=NOTICED_WITHIN_SECONDS, interval=1
     )
     logging.getLogger(__name__).info("noticed after %.0f s", time.monotonic() - killed_at)
+
+
+async def test_a_run_that_a_dead_worker_had_taken_is_executed_by_another(
+    installation: Installation, api: PrefectApi
+) -> None:
+    automation = next(one for one in read_automations() if "goes back" in one["name"])
+    quick = {**automation, "trigger": {**automation["trigger"], "within": 10}}
+    await api.upsert_automation(quick)
+    noop = await api.read_deployment("noop/noop")
+    taken = {"state": {"type": "PENDING", "name": "Pending"}, "tags": ["noa"]}
+    run_id = await api.create_run(noop.id, taken)
+
+    async def is_completed() -> bool:
+        (run,) = await api.filter_runs({"id": {"any_": [run_id]}})
+        return bool(run["state_type"] == "COMPLETED")
+
+    with installation.worker("noa"):
+        await eventually(is_completed, description="the run to be completed", timeout=90)
+    await api.upsert_automation(automation)
 
 
 async def test_a_consumer_comes_back_after_a_crash_of_its_process(

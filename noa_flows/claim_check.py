@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import anyio
 
-from noa_flows.errors import PermanentJobError
+from noa_flows.errors import PermanentJobError, StorageError
 from noa_flows.files import write_atomically
 
 _REFERENCE: Final = re.compile(r"noa:([0-9a-f]{64}):([0-9]{1,12})")
@@ -22,10 +22,19 @@ async def store_parameters(parameters: Mapping[str, Any], folder: Path) -> str:
     """Store a payload under its digest, and return the reference `noa:<sha256>:<bytes>`.
 
     Storing the same payload twice leaves one file.
+
+    Raises:
+        StorageError: The folder can't be written to, or is full.
     """
     body = json.dumps(parameters, ensure_ascii=False, separators=(",", ":")).encode()
     digest = hashlib.sha256(body).hexdigest()
-    await anyio.to_thread.run_sync(write_atomically, _path(folder, digest), body)
+    try:
+        await anyio.to_thread.run_sync(write_atomically, _path(folder, digest), body)
+    except OSError as error:
+        raise StorageError(
+            f"a payload of {len(body)} bytes can't be stored in {folder} ({error.strerror}); see that "
+            "the folder of the setting `storage` can be written to and has room"
+        ) from error
     return f"noa:{digest}:{len(body)}"
 
 

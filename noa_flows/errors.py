@@ -7,6 +7,7 @@ NoaError
 │   └── PayloadError     an event whose payload isn't the job's
 ├── PrefectApiError      Prefect's API failed or refused
 │   └── PrefectApiUnavailableError   it can't be reached now; the same call may succeed later
+├── StorageError         a large payload can't be stored now; the same call may succeed later
 ├── NotFoundError        no such job, dead letter, queue, deployment
 └── JobError             the work of a job failed
     ├── TemporaryJobError    the same work may succeed later
@@ -68,6 +69,10 @@ class PrefectApiError(NoaError):
 
 class PrefectApiUnavailableError(PrefectApiError):
     """Prefect's API can't be reached now; the same call may succeed later."""
+
+
+class StorageError(NoaError):
+    """A payload that is too large for Prefect can't be stored now."""
 
 
 class NotFoundError(NoaError):

@@ -21,7 +21,7 @@ from noa_flows.bridge.held import Held
 from noa_flows.bridge.intake import Intake, Refusal
 from noa_flows.bridge.order import Order
 from noa_flows.bridge.tally import Tally
-from noa_flows.errors import NotFoundError, PrefectApiError
+from noa_flows.errors import NotFoundError, PrefectApiError, StorageError
 
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 #: Told of each dead letter: the delivery and the verdict.
@@ -146,7 +146,7 @@ class Bridge:
             orders = [order for order in orders if self._held.has(order.delivery)]
             try:
                 results = await self._dispatcher.hand_over(orders)
-            except (PrefectApiError, NotFoundError) as error:
+            except (PrefectApiError, NotFoundError, StorageError) as error:
                 self._prefect_failed(error)
                 continue
             self._prefect_answered()

@@ -6,10 +6,14 @@ import os
 import signal
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.schedules import IntervalSchedule
 
 from deployments.apply import read_automations
 from noa_flows.prefect_api import PrefectApi, connect_to_prefect
@@ -34,7 +38,8 @@ def installation(
 ) -> Generator[Installation]:
     folder = tmp_path_factory.mktemp("installation")
     database = postgres_database(postgres_databases)
-    with PrefectServer(database_url=database) as server, server.current():
+    often = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1"}
+    with PrefectServer(database_url=database, settings=often) as server, server.current():
         installation = Installation(server, folder)
         installation.apply()
         yield installation
@@ -114,6 +119,23 @@ async def test_a_run_that_a_dead_worker_had_taken_is_executed_by_another(
     with installation.worker("noa"):
         await eventually(is_completed, description="the run to be completed", timeout=90)
     await api.upsert_automation(automation)
+
+
+async def test_the_schedule_passes_over_a_consumer_whose_broker_is_not_configured(
+    installation: Installation, api: PrefectApi
+) -> None:
+    deployment = await api.read_deployment("consume-redis/jobs")
+    async with get_client() as client:
+        often = IntervalSchedule(interval=timedelta(seconds=5))
+        await client.create_deployment_schedules(UUID(deployment.id), [(often, True)])
+
+        async def passed_over() -> bool:
+            runs = await runs_of(api, deployment.name, "COMPLETED")
+            return any(run["state_name"] == "NotConfigured" for run in runs)
+
+        with installation.worker("noa-consumers"):
+            await eventually(passed_over, description="a run that was passed over", timeout=90)
+        await client.delete_deployment(UUID(deployment.id))
 
 
 async def test_a_consumer_comes_back_after_a_crash_of_its_process(

@@ -23,7 +23,7 @@ from tests.servers.prefect_server import PrefectServer
 from tests.servers.redis_server import RedisServer
 from tests.waiting import eventually
 
-MESSAGES = 1_000
+MESSAGES = 400
 ROUNDS = 3
 CEILING = "bulk create, one client"
 

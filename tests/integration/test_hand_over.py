@@ -155,7 +155,13 @@ async def test_intake_stops_at_the_backlog_limit_and_goes_on_below_it(
 
 
 async def waiting(api: PrefectApi) -> int:
-    return await api.count_runs({"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}})
+    """Count what the backlog counts: runs that are due."""
+    return await api.count_runs(
+        {
+            "state": {"type": {"any_": ["SCHEDULED", "PENDING"]}},
+            "expected_start_time": {"before_": utc_now().isoformat()},
+        }
+    )
 
 
 async def test_a_job_for_later_waits_with_the_broker_until_it_is_near(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noa_flows.claim_check import fetch_parameters, store_parameters
-from noa_flows.errors import PermanentJobError
+from noa_flows.errors import PermanentJobError, StorageError
 
 PARAMETERS = {"echo": "ä" * 1000}
 
@@ -150,3 +150,10 @@ def test_any_payload_comes_back(parameters: dict[str, Any]) -> None:
 def test_any_other_text_is_refused(reference: str) -> None:
     with pytest.raises(PermanentJobError):
         asyncio.run(fetch_parameters(reference, Path("/nonexistent")))
+
+
+async def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    occupied = tmp_path / "file"
+    occupied.write_text("no folder")
+    with pytest.raises(StorageError, match="setting `storage`"):
+        await store_parameters({"echo": 1}, occupied)

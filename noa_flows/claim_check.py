@@ -32,8 +32,8 @@ async def store_parameters(parameters: Mapping[str, Any], folder: Path) -> str:
         await anyio.to_thread.run_sync(write_atomically, _path(folder, digest), body)
     except OSError as error:
         raise StorageError(
-            f"a payload of {len(body)} bytes can't be stored in {folder} ({error.strerror}); see that "
-            "the folder of the setting `storage` can be written to and has room"
+            f"a payload of {len(body)} bytes can't be stored in {folder} ({error.strerror}); see "
+            "that the folder of the setting `storage` can be written to and has room"
         ) from error
     return f"noa:{digest}:{len(body)}"
 

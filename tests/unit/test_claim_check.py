@@ -60,7 +60,7 @@ async def test_a_payload_that_cannot_be_put_in_its_place_leaves_nothing_behind(
     (file,) = files(tmp_path)
     file.unlink()
     file.mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(StorageError):
         await store_parameters(PARAMETERS, tmp_path)
     assert list(file.parent.iterdir()) == [file]
 

@@ -4,12 +4,13 @@ import csv
 import gzip
 import json
 import sys
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from deployments.local import LocalInstallation
+#: Runs a command for the installation, and returns what it printed.
+Run = Callable[[list[str]], str]
 
 _DEADLINE_SECONDS: Final = 90
 _ORDERS: Final = 48
@@ -25,16 +26,16 @@ _COLUMNS: Final = {
 _NUMBERS: Final = {"quantity": int, "sales": float, "profit": float}
 
 
-def show(installation: "LocalInstallation") -> None:
+def show(run: Run) -> None:
     """Publish two reports, wait for their runs, and print what became of them.
 
     Raises:
         RuntimeError: A run did not complete in time.
     """
     orders = read_orders()
-    jobs = {kind: _publish(installation, kind, orders) for kind in ("pdf", "excel")}
+    jobs = {kind: _publish(run, kind, orders) for kind in ("pdf", "excel")}
     for kind, job_id in jobs.items():
-        entry = _wait(installation, job_id)
+        entry = _wait(run, job_id)
         result = entry["result"]
         print(f"\n{kind.upper()} report of {result['rows']} orders, {result['bytes']:,} bytes")
         print(f"  file   {result['path']}")
@@ -61,7 +62,7 @@ def _order(row: dict[str, str]) -> dict[str, Any]:
     return order | {name: kind(order[name]) for name, kind in _NUMBERS.items()}
 
 
-def _publish(installation: "LocalInstallation", kind: str, orders: list[dict[str, Any]]) -> str:
+def _publish(run: Run, kind: str, orders: list[dict[str, Any]]) -> str:
     """Publish as any producer would, with the command line, and return the job's id."""
     payload = {
         "type": kind,
@@ -70,14 +71,14 @@ def _publish(installation: "LocalInstallation", kind: str, orders: list[dict[str
         "data": orders,
     }
     command = [_noa(), "publish", "report", "--data", json.dumps(payload)]
-    job_id = installation.run(command).strip()
+    job_id = run(command).strip()
     print(f"Published a message for the {kind} report: job {job_id}")
     return job_id
 
 
-def _wait(installation: "LocalInstallation", job_id: str) -> dict[str, Any]:
+def _wait(run: Run, job_id: str) -> dict[str, Any]:
     command = [_noa(), "status", job_id, "--json", "--wait", str(_DEADLINE_SECONDS)]
-    (entry,) = json.loads(installation.run(command))
+    (entry,) = json.loads(run(command))
     if entry["state"] != "Completed":
         raise RuntimeError(f"job {job_id} ended as {entry['state']}: {entry['message']}")
     return entry

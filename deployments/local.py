@@ -20,6 +20,8 @@ from typing import Final
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from deployments.demo import show
+
 PROJECT: Final = Path(__file__).resolve().parent.parent
 HOME: Final = PROJECT / ".noa"
 STATE: Final = HOME / "running.json"
@@ -174,14 +176,12 @@ def down() -> None:
 
 def demo() -> None:
     """Show the main job: messages become runs, runs become reports."""
-    from deployments.demo import show
-
     began = time.monotonic()
     installation = LocalInstallation(_free_port())
     try:
         installation.start()
         print(f"Prefect and the workers are up after {time.monotonic() - began:.0f} s.")
-        show(installation)
+        show(installation.run)
     finally:
         installation.stop()
     print(

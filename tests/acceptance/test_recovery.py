@@ -15,14 +15,17 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import IntervalSchedule
 
+from blocks.embedded_broker import EmbeddedBroker
 from deployments.apply import read_automations
 from noa_flows.prefect_api import PrefectApi, connect_to_prefect
 from tests.acceptance.installation import NOA, Installation
 from tests.deployed import deploy
+from tests.integration.bridging import event, publish
 from tests.jobs.slow_job import slow
 from tests.servers.postgres_databases import PostgresDatabases
 from tests.servers.prefect_database import postgres_database
 from tests.servers.prefect_server import PrefectServer
+from tests.servers.proxies import BULK_CREATE, ApiProxy
 from tests.waiting import eventually
 
 #: Three missed heartbeats of 30 seconds, the automation's patience, and the server's own rhythm.
@@ -153,6 +156,37 @@ async def test_a_consumer_comes_back_after_a_crash_of_its_process(
 
         await eventually(successor, description="its successor", timeout=90)
         await message_becomes_a_run(installation, api)
+
+
+async def test_a_consumer_that_is_told_to_stop_gives_back_what_it_holds(
+    installation: Installation, api: PrefectApi
+) -> None:
+    broker = EmbeddedBroker(path=installation.folder / "queue.db")
+    with ApiProxy(installation.server.api_url) as proxy:
+        proxy.delay(60, BULK_CREATE)
+        through_proxy = {"PREFECT_API_URL": proxy.api_url}
+        with installation.worker("noa-consumers", settings=through_proxy):
+            await api.create_run(
+                (await api.read_deployment(CONSUMER)).id, {"name": "to-be-stopped"}
+            )
+            consumer = await eventually(
+                lambda: one_running(api, CONSUMER), description="the consumer", timeout=60
+            )
+            async with broker.connect() as session:
+                await publish(session, "jobs", *(event(f"stop-{number}") for number in range(3)))
+
+                async def held() -> int:
+                    return (await session.depth("jobs")).in_flight
+
+                await eventually(held, description="the messages' intake", timeout=30)
+                os.kill(consumer_pid(str(consumer["id"])), signal.SIGTERM)
+
+                async def given_back() -> bool:
+                    depth = await session.depth("jobs")
+                    return (depth.ready, depth.in_flight) == (3, 0)
+
+                # Well within the lease, whose end would bring them back anyway.
+                await eventually(given_back, description="their return", timeout=10)
 
 
 async def test_a_second_consumer_leaves_the_work_to_the_first(

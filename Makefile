@@ -27,7 +27,7 @@ down: $(INSTALLED) ## Stop what `make up` has started
 
 test: $(INSTALLED) ## Run all tests, on real servers that they start themselves
 	@$(BIN)/python -m tests.servers.install
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
 
 check: $(INSTALLED) ## Format, types, layers and the fast tests; before each commit
 	$(BIN)/ruff check .

@@ -1,7 +1,6 @@
 """Deployment: `prefect deploy --all` to any server, and runs by a worker that knows no folder."""
 
 import asyncio
-import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -15,7 +14,6 @@ from werkzeug import Request, Response
 from deployments.apply import read_automations
 from noa_flows.jobs.report_job import ReportResult
 from noa_flows.jobs.webhook_job import WebhookReceipt
-from noa_flows.prefect_api import connect_to_prefect
 from tests.acceptance.installation import PREFECT, Installation
 from tests.project import PROJECT
 from tests.servers.prefect_server import PrefectServer
@@ -43,6 +41,13 @@ def deployed(installation: Installation) -> Installation:
     for _ in range(2):
         installation.run(PREFECT, "--no-prompt", "deploy", "--all")
     return installation
+
+
+@pytest.fixture(scope="module")
+def applied(deployed: Installation) -> Installation:
+    """The same, after `deployments/apply.py`."""
+    deployed.apply()
+    return deployed
 
 
 async def test_everything_is_deployed_to_a_server_that_knew_nothing(deployed: Installation) -> None:
@@ -74,20 +79,20 @@ async def test_it_deploys_from_any_folder(deployed: Installation) -> None:
     assert printed.count("successfully created") == len(DEPLOYMENTS)
 
 
-async def test_applying_again_makes_nothing_twice(deployed: Installation) -> None:
-    counts: list[tuple[int, int, int]] = []
-    for _ in range(2):
-        deployed.run(sys.executable, str(PROJECT / "deployments" / "apply.py"))
-        async with get_client() as client:
-            counts.append(
-                (
-                    len(await client.read_automations()),
-                    len(await client.read_work_pools()),
-                    len(await client.read_deployments()),
-                )
-            )
-    assert counts[0] == counts[1]
-    assert counts[0][0] == len(read_automations())
+async def test_applying_again_makes_nothing_twice(applied: Installation) -> None:
+    before = await counts()
+    applied.apply()
+    assert await counts() == before
+    assert before["automations"] == len(read_automations())
+
+
+async def counts() -> dict[str, int]:
+    async with get_client() as client:
+        return {
+            "automations": len(await client.read_automations()),
+            "work pools": len(await client.read_work_pools()),
+            "deployments": len(await client.read_deployments()),
+        }
 
 
 async def test_runs_by_a_worker_elsewhere_return_their_results(
@@ -122,7 +127,7 @@ async def result_of(flow_run: FlowRun) -> Any:
     return await flow_run.state.aresult()
 
 
-async def test_the_block_types_are_offered_with_their_forms(deployed: Installation) -> None:
-    async with connect_to_prefect(), get_client() as client:
+async def test_the_block_types_are_offered_with_their_forms(applied: Installation) -> None:
+    async with get_client() as client:
         for slug in ("embedded-broker", "redis-broker"):
             assert (await client.read_block_type_by_slug(slug)).slug == slug

@@ -144,7 +144,9 @@ async def test_the_schedule_passes_over_a_consumer_whose_broker_is_not_configure
 async def test_a_consumer_comes_back_after_a_crash_of_its_process(
     installation: Installation, api: PrefectApi
 ) -> None:
+    deployment = await api.read_deployment(CONSUMER)
     with installation.worker("noa-consumers"):
+        await api.create_run(deployment.id, {"name": "to-be-killed"})
         first = await eventually(
             lambda: one_running(api, CONSUMER), description="the consumer", timeout=60
         )

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import secrets
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from tests.servers.postgres_server import PostgresServer
 def main() -> int:
     """Carry everything out, print the figures, and say whether all of them are right."""
     options = _options()
+    # The proxy says of each connection that a killed consumer leaves that it broke.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     _say(f"Seed {options.seed}: repeat with --seed {options.seed}")
     with PostgresServer() as server:
         handed_over = asyncio.run(_hand_over(options, server.databases))

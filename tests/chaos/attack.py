@@ -94,14 +94,14 @@ class Attack:
 
     async def _in_flight(self) -> set[int]:
         """Wait until consumers hold messages, and return their process ids."""
-        return await eventually(
-            self._holders, description="a consumer that holds messages", timeout=120, interval=0.01
+        return await self._site.until(
+            self._holders, description="a consumer that holds messages", interval=0.01
         )
 
     def _note(self, blow: Blow) -> None:
         self.interruptions.append(Interruption(time.time(), blow))
 
-    def _holders(self) -> set[int]:
+    async def _holders(self) -> set[int]:
         holders = self._site.journal.holders()
         return holders & self._site.consumers.living() if holders else set()
 

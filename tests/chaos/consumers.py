@@ -34,10 +34,9 @@ class Consumers(ServerProcess):
         return READY in self.log()
 
     def living(self) -> set[int]:
-        """The process ids of the consumers that are alive.
-
-        Raises:
-            AssertionError: A consumer has ended by itself; quotes the log.
-        """
-        assert self.running, f"a consumer ended by itself:\n{self.log()}"
+        """The process ids of the consumers that are alive."""
         return set(self.members()) - {self.pid}
+
+    def check(self) -> None:
+        """Raise an AssertionError that quotes the log where a consumer has ended by itself."""
+        assert self.running, f"a consumer was not killed, but ended by itself:\n{self.log()}"

@@ -14,7 +14,6 @@ from tests.chaos.plan import Blow, Plan
 from tests.chaos.publisher import Publisher
 from tests.chaos.site import Provider, Site, open_site
 from tests.servers.postgres_databases import PostgresDatabases
-from tests.waiting import eventually
 
 #: So many bulk calls are needed at least, that there are enough for all faults of such calls.
 _BULK_CALLS = 100
@@ -51,10 +50,7 @@ async def hand_over_under_fire(
             async with asyncio.TaskGroup() as both:
                 both.create_task(_publish_along(publisher, site, events[half:]))
                 both.create_task(_carry_out(plan, attack, site))
-            depth = await eventually(
-                lambda: _settled(site), description="the queue to be empty", timeout=120
-            )
-            assert site.consumers.living()
+            depth = await site.until(lambda: _left(site), description="the queue to be empty")
         counted = await _count(site, plan, attack, publisher, depth)
     counted["seconds"] = round(time.monotonic() - began)
     return Figures(title=provider, counted=counted, expected=_expected(plan))
@@ -81,10 +77,11 @@ async def _progress(site: Site, runs: int) -> None:
     async def reached() -> bool:
         return await site.runs.count() >= runs
 
-    await eventually(reached, description=f"{runs} runs", timeout=120, interval=0.05)
+    await site.until(reached, description=f"{runs} runs")
 
 
-async def _settled(site: Site) -> Depth | None:
+async def _left(site: Site) -> Depth | None:
+    """What is left in the queue once nothing waits in it; None before."""
     depth = await site.session.depth(site.queue)
     return None if depth.ready + depth.in_flight + depth.delayed else depth
 

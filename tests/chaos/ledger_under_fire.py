@@ -17,7 +17,6 @@ from tests.jobs.ledger_job import ledger
 from tests.project import PROJECT
 from tests.servers.postgres_databases import PostgresDatabases
 from tests.servers.prefect_worker import PrefectWorker
-from tests.waiting import eventually
 
 _JOBS = {"NOA_JOBS": '{"ledger": "tests.jobs.ledger_job:ledger"}', "PYTHONPATH": str(PROJECT)}
 #: Few runs wait at a time, so that the hand-over lasts as long as the execution.
@@ -67,7 +66,7 @@ async def ledger_under_fire(
         )
         with worker, site.consumers:
             for progress, blow in plan.schedule():
-                await _progress(book, progress)
+                await _progress(site, book, progress)
                 await attack.strike(blow)
             await _all_completed(site, plan.messages)
         entries = read_ledger(book)
@@ -118,13 +117,11 @@ def explain_repeats(
     return lines
 
 
-async def _progress(book: Path, entries: int) -> None:
-    await eventually(
-        lambda: len(read_ledger(book)) >= entries,
-        description=f"{entries} executions",
-        timeout=240,
-        interval=0.1,
-    )
+async def _progress(site: Site, book: Path, entries: int) -> None:
+    async def reached() -> bool:
+        return len(read_ledger(book)) >= entries
+
+    await site.until(reached, description=f"{entries} executions")
 
 
 async def _all_completed(site: Site, messages: int) -> None:
@@ -136,7 +133,7 @@ async def _all_completed(site: Site, messages: int) -> None:
         left = depth.ready + depth.in_flight + depth.delayed + depth.dead
         return left == 0 and states.count("COMPLETED") == len(states) == messages
 
-    await eventually(nothing_left, description="all runs to complete", timeout=240, interval=0.2)
+    await site.until(nothing_left, description="all runs to complete", interval=0.2)
 
 
 def _event(number: int, book: Path) -> Mapping[str, Any]:

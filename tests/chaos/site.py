@@ -1,12 +1,12 @@
 """Everything that a chaos test has running: a broker, Prefect on PostgreSQL, consumers."""
 
 import tempfile
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 from blocks.broker import Broker, Session
@@ -23,11 +23,16 @@ from tests.servers.postgres_databases import PostgresDatabases
 from tests.servers.prefect_database import postgres_database
 from tests.servers.prefect_server import PrefectServer
 from tests.servers.redis_server import RedisServer
+from tests.waiting import eventually
+
+T = TypeVar("T")
 
 Provider = Literal["redis", "embedded"]
 
 #: Short, so that what a killed consumer held is soon delivered again.
 LEASE_SECONDS = 2.0
+#: Longer than any pause of a circuit breaker and any start of a server, on a busy machine.
+_PATIENCE_SECONDS = 240
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,28 @@ class Site:
     consumers: Consumers
     journal: Journal
     runs: RunsTable
+
+    async def until(
+        self,
+        predicate: Callable[[], Awaitable[T | None]],
+        *,
+        description: str,
+        interval: float = 0.05,
+    ) -> T:
+        """Wait as `eventually` does, but no longer than the consumers are at work."""
+
+        async def asked() -> tuple[T | None] | None:
+            if not self.consumers.running:
+                return (None,)
+            answer = await predicate()
+            return (answer,) if answer else None
+
+        (answer,) = await eventually(
+            asked, description=description, timeout=_PATIENCE_SECONDS, interval=interval
+        )
+        self.consumers.check()
+        assert answer is not None
+        return answer
 
 
 @asynccontextmanager

@@ -8,12 +8,18 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.servers.postgres_databases import PostgresDatabases
 from tests.servers.postgres_server import PostgresServer
 from tests.servers.prefect_database import postgres_database
 from tests.servers.prefect_server import PrefectServer
 from tests.servers.redis_server import RedisServer
+
+# Where nobody looks for new examples, the same ones are tried each time.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")

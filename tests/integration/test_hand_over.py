@@ -1,5 +1,6 @@
 """Hand-over: one run a message, whatever the answers say and however they get lost."""
 
+import re
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -104,6 +105,18 @@ async def test_a_server_without_the_bulk_endpoint_gets_single_calls(
     assert len(await names_of_runs(api, bench.route.queue)) == 5
     assert proxy.counts[Endpoint.BULK_CREATE] == 1
     assert proxy.counts[Endpoint.CREATE] == 5
+
+
+async def test_every_endpoint_in_use_is_on_the_list(
+    api: PrefectApi, proxy: ApiProxy, bench: Bench
+) -> None:
+    proxy.counts.clear()
+    proxy.answer(422, Endpoint.BULK_CREATE)
+    await hand_over(bench, api, *(event(f"m{i}") for i in range(3)))
+    listed = [re.sub(r"\\{\w+\\}", "[^/]+", re.escape(endpoint)) for endpoint in Endpoint]
+    used = set(proxy.counts)
+    assert Endpoint.CREATE in used
+    assert {one for one in used if not any(re.fullmatch(path, one) for path in listed)} == set()
 
 
 async def test_a_message_that_comes_twice_has_one_run(

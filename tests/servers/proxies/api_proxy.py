@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -107,7 +108,13 @@ class ApiProxy:
     ) -> None:
         self.close()
 
+    async def _hold(self, seconds: float) -> None:
+        """Wait; the end of the proxy ends the wait."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
+
     async def _open(self) -> None:
+        self._closing = asyncio.Event()
         # Bodies pass as they are, compressed or not, and without a limit in size or time.
         self._client = aiohttp.ClientSession(
             auto_decompress=False,
@@ -121,6 +128,7 @@ class ApiProxy:
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
 
     async def _shut(self) -> None:
+        self._closing.set()
         await self._runner.cleanup()
         await self._client.close()
 
@@ -132,7 +140,8 @@ class ApiProxy:
         body = await request.read()
         faults = self._due(endpoint)
         for fault in faults:
-            await asyncio.sleep(fault.delay)
+            if fault.delay:
+                await self._hold(fault.delay)
             if fault.status is not None:
                 return web.json_response({"detail": "by order of the test"}, status=fault.status)
             if fault.rewrite is not None:

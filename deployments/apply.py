@@ -17,7 +17,7 @@ import yaml
 from blocks.broker import Broker
 from blocks.providers import PROVIDERS, broker_class, load_broker
 from noa_flows.errors import ConfigurationError, NoaError
-from noa_flows.prefect_api import PrefectApi, connect_to_prefect
+from noa_flows.prefect_api import PATIENT, PrefectApi, connect_to_prefect
 from noa_flows.settings import get_settings
 from noa_flows.work_pools import ensure_work_pools, read_work_pools
 
@@ -29,7 +29,7 @@ BLOCK_NAME: Final = "noa"
 async def apply() -> None:
     """Bring the server that Prefect's settings name to what this project says."""
     broker = await load_broker(get_settings().provider.url)
-    async with connect_to_prefect() as api:
+    async with connect_to_prefect(max_retries=PATIENT) as api:
         await api.check_health()
         await ensure_work_pools(api, read_work_pools(PROJECT / "prefect.yaml"))
         await _save_blocks(broker)

@@ -1,8 +1,8 @@
 """Prefect's API as noa-flows uses it: every endpoint is named here, and nowhere else.
 
-Calls are not retried inside: the caller knows what may be repeated, and a circuit breaker wants to
-see each failure. A failed call that may have been carried out all the same raises like any other,
-so an answer is the only proof.
+Calls are not retried inside, unless asked for: the caller knows what may be repeated, and a circuit
+breaker wants to see each failure. A failed call that may have been carried out all the same raises
+like any other, so an answer is the only proof.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -24,6 +24,8 @@ BULK_LIMIT: Final = 100
 
 _TEMPORARY_STATUSES: Final = frozenset({408, 429, 502, 503, 504})
 _PAGE: Final = 200
+#: For commands and start-up, where a person waits and nothing else is tried meanwhile.
+PATIENT: Final = 4
 
 
 class Endpoint(StrEnum):
@@ -230,9 +232,14 @@ class PrefectApi:
 
 
 @asynccontextmanager
-async def connect_to_prefect() -> AsyncGenerator[PrefectApi]:
-    """Connect to the API that Prefect's own settings name."""
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+async def connect_to_prefect(*, max_retries: int = 0) -> AsyncGenerator[PrefectApi]:
+    """Connect to the API that Prefect's own settings name.
+
+    Args:
+        max_retries: How often Prefect's client repeats a call that failed for the moment, such as
+            one to a server whose SQLite is locked. 0 for a bridge, which judges failures itself.
+    """
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: max_retries}):
         async with get_client() as client:
             yield PrefectApi(client)
 

@@ -20,12 +20,12 @@ async def setup_environment(*, ctx: HookContext) -> None:
     """Make the work pools that the deployments of this folder need."""
     if "deploy" not in sys.argv[1:3] or not _PROJECT_FILE.is_file() or ctx.api_url is None:
         return
-    from noa_flows.prefect_api import connect_to_prefect
+    from noa_flows.prefect_api import PATIENT, connect_to_prefect
     from noa_flows.work_pools import ensure_work_pools, read_work_pools
 
     pools = read_work_pools(_PROJECT_FILE)
     if not pools:
         return
-    async with connect_to_prefect() as api:
+    async with connect_to_prefect(max_retries=PATIENT) as api:
         for name in await ensure_work_pools(api, pools):
             ctx.logger_factory("noa_flows").info("Made the work pool %s.", name)

@@ -22,7 +22,7 @@ from noa_flows.cli.options import (
     open_session,
 )
 from noa_flows.errors import NotFoundError
-from noa_flows.prefect_api import PrefectApi, connect_to_prefect
+from noa_flows.prefect_api import PATIENT, PrefectApi, connect_to_prefect
 
 _POLL_SECONDS: Final = 0.5
 
@@ -49,7 +49,7 @@ def status(
 
 async def _find(job_id: str, broker: str, queue: str, wait: float) -> Sequence[Mapping[str, Any]]:
     deadline = time.monotonic() + wait
-    async with connect_to_prefect() as api:
+    async with connect_to_prefect(max_retries=PATIENT) as api:
         while True:
             found = await _runs(api, job_id)
             ended = bool(found) and all(entry["ended"] for entry in found)

@@ -21,7 +21,7 @@ from noa_flows.bridge.route import Route
 from noa_flows.consumers.succession import living_predecessor
 from noa_flows.errors import ConfigurationError
 from noa_flows.jobs import find_job
-from noa_flows.prefect_api import connect_to_prefect
+from noa_flows.prefect_api import PATIENT, connect_to_prefect
 from noa_flows.settings import Settings, get_settings
 
 
@@ -53,10 +53,11 @@ async def consume(subscription: Subscription) -> str | State[str]:
         BrokerRefusedError: The broker refuses the credentials.
     """
     logger, settings = get_run_logger(), get_settings()
-    async with connect_to_prefect() as api:
+    async with connect_to_prefect(max_retries=PATIENT) as api:
         predecessor = await living_predecessor(api, _own_run(), logger)
-        if predecessor is not None:
-            return f"{predecessor} is consuming already; this run was not needed."
+    if predecessor is not None:
+        return f"{predecessor} is consuming already; this run was not needed."
+    async with connect_to_prefect() as api:
         try:
             broker = await _broker(subscription, settings)
         except BrokerConfigurationError as error:

@@ -16,9 +16,9 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from deployments.demo import show
 
@@ -64,6 +64,7 @@ class LocalInstallation:
         address = ["--host", "127.0.0.1", "--port", str(self._port)]
         self._spawn("server", ["prefect", "server", "start", *address])
         self._await_server()
+        self._bury_the_dead()
         for pool, limit in (("noa", 2), ("noa-consumers", 8)):
             command = ["prefect", "worker", "start", "--type", "process", "--pool", pool]
             self._spawn(pool, [*command, "--limit", str(limit)])
@@ -105,6 +106,25 @@ class LocalInstallation:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def _bury_the_dead(self) -> None:
+        """Say of runs from before the last stop that they are over: no worker is alive yet.
+
+        A new consumer would otherwise take an old one for alive, and leave it the work.
+        """
+        states = {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}
+        crashed = {"type": "CRASHED", "name": "Crashed", "message": "The installation was stopped."}
+        for run in self._post("flow_runs/filter", {"flow_runs": {"state": states}}):
+            self._post(f"flow_runs/{run['id']}/set_state", {"state": crashed, "force": True})
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+        request = Request(  # noqa: S310 — loopback
+            f"{self.api_url}/{path}",
+            data=json.dumps(body).encode(),
+            headers={"content-type": "application/json"},
+        )
+        with urlopen(request, timeout=30) as answer:  # noqa: S310 — loopback
+            return json.load(answer)
 
     def _await_server(self) -> None:
         deadline = time.monotonic() + _SERVER_DEADLINE_SECONDS

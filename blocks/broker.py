@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 from prefect.blocks.core import Block
 from pydantic import Field
 
-from blocks.message import DeadLetter, Delivery, Depth, Message, Outcome, Published, Settled
+from blocks.message import Band, DeadLetter, Delivery, Depth, Message, Outcome, Published, Settled
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +26,8 @@ class Capabilities:
 
     #: How many of the ten priorities are told apart: 10, 3 (high, normal, low), or 1 for none.
     priority_levels: int
+    #: A receiver can leave the lower bands of priority in the queue.
+    selects_band: bool
     #: Messages can be published with a delay, and retried after one.
     delay: bool
     #: Ready messages of one priority are delivered in the order they were published in.
@@ -60,11 +62,12 @@ class Session(Protocol):
         ...
 
     async def receive(
-        self, queue: str, *, max_messages: int, wait: timedelta
+        self, queue: str, *, max_messages: int, wait: timedelta, lowest: Band = Band.LOW
     ) -> Sequence[Delivery]:
         """Take up to `max_messages`; wait at most `wait` for the first one, then return at once.
 
-        Messages whose holder's lease has ended come first.
+        Messages whose holder's lease has ended come first. Those of a band below `lowest` are left
+        in the queue, whoever held them.
         """
         ...
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum
 from typing import Final
 
 from blocks.errors import BrokerError
@@ -10,6 +11,22 @@ from blocks.errors import BrokerError
 HIGHEST_PRIORITY: Final = 0
 DEFAULT_PRIORITY: Final = 4
 LOWEST_PRIORITY: Final = 9
+
+
+class Band(IntEnum):
+    """What the ten priorities amount to where only three are told apart.
+
+    The value is the lowest priority in it.
+    """
+
+    HIGH = 2
+    NORMAL = 6
+    LOW = LOWEST_PRIORITY
+
+
+def band_of(priority: int) -> Band:
+    """The band of a priority: 0 to 2 is high, 3 to 6 normal, 7 to 9 low."""
+    return next(band for band in Band if priority <= band)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

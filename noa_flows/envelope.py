@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 
-from blocks.message import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from blocks.message import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY
 from noa_flows.errors import EnvelopeError
 from noa_flows.event import SPEC_VERSION, TYPE_PREFIX, Event
 from noa_flows.strict_json import JsonLimits, dump_json, is_object, load_json
@@ -49,6 +49,7 @@ class Origin:
 
     id: str
     source: str
+    priority: int = DEFAULT_PRIORITY
 
 
 def decode(body: bytes, headers: Mapping[str, str], *, origin: Origin, limits: JsonLimits) -> Event:
@@ -150,8 +151,9 @@ def _event(attributes: Mapping[str, Any], origin: Origin) -> Event:
     options.update(
         {field: _time(attributes, name) for name, field in _TIMES.items() if name in attributes}
     )
-    if "priority" in attributes:
-        options["priority"] = _priority(attributes["priority"])
+    options["priority"] = (
+        _priority(attributes["priority"]) if "priority" in attributes else origin.priority
+    )
     return Event(
         id=_text(attributes, "id") if "id" in attributes else origin.id,
         source=_text(attributes, "source") if "source" in attributes else origin.source,

@@ -32,6 +32,8 @@ class Endpoint(StrEnum):
     """The endpoints of Prefect's REST API in use, as method and path."""
 
     HEALTH = "GET /health"
+    #: Called by Prefect's client itself, before its first call that writes.
+    CSRF_TOKEN = "GET /csrf-token"  # noqa: S105 — a path
     DEPLOYMENT_BY_NAME = "GET /deployments/name/{flow}/{deployment}"
     BULK_CREATE = "POST /deployments/{id}/create_flow_run/bulk"
     CREATE = "POST /deployments/{id}/create_flow_run"

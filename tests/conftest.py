@@ -55,21 +55,14 @@ def postgres_databases(request: pytest.FixtureRequest) -> Iterator[PostgresDatab
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[PrefectServer]:
-    """Prefect on SQLite."""
-    with PrefectServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def prefect_postgres(postgres_databases: PostgresDatabases) -> Iterator[PrefectServer]:
-    """Prefect on PostgreSQL."""
+def prefect_server(postgres_databases: PostgresDatabases) -> Iterator[PrefectServer]:
+    """Prefect on PostgreSQL: on SQLite it answers 503 now and then, as "database is locked"."""
     with PrefectServer(database_url=postgres_database(postgres_databases)) as server:
         yield server
 
 
 @pytest.fixture
 def prefect_api(prefect_server: PrefectServer) -> Iterator[PrefectServer]:
-    """Prefect on SQLite as the server of the test's own process."""
+    """The same, as the server of the test's own process."""
     with prefect_server.current():
         yield prefect_server

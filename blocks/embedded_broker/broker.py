@@ -40,6 +40,7 @@ class EmbeddedBroker(Broker):
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         priority_levels=10,
+        selects_band=True,
         delay=True,
         ordered=True,
         dead_letters=True,

@@ -12,6 +12,7 @@ from blocks.embedded_broker.store import EmbeddedStore, Watch, new_lease
 from blocks.embedded_broker.thread import DatabaseThread
 from blocks.errors import BrokerUnavailableError
 from blocks.message import (
+    Band,
     DeadLetter,
     Delivery,
     Depth,
@@ -61,12 +62,12 @@ class EmbeddedSession:
         return await self._thread.run(self._open_store.publish, queue, messages)
 
     async def receive(
-        self, queue: str, *, max_messages: int, wait: timedelta
+        self, queue: str, *, max_messages: int, wait: timedelta, lowest: Band = Band.LOW
     ) -> Sequence[Delivery]:
         """See `Session.receive`; what a cancelled call had taken is given back."""
         deadline = time.monotonic() + wait.total_seconds()
         while True:
-            taken, watch = await self._take(queue, max_messages)
+            taken, watch = await self._take(queue, max_messages, lowest)
             if taken or time.monotonic() >= deadline:
                 break
             await self._wait_for_change(watch, deadline)
@@ -108,10 +109,12 @@ class EmbeddedSession:
             )
         return self._store
 
-    async def _take(self, queue: str, max_messages: int) -> tuple[Sequence[Delivery], Watch]:
+    async def _take(
+        self, queue: str, max_messages: int, lowest: Band
+    ) -> tuple[Sequence[Delivery], Watch]:
         store, lease = self._open_store, new_lease()
         try:
-            return await self._thread.run(store.take, queue, max_messages, lease)
+            return await self._thread.run(store.take, queue, max_messages, lease, lowest)
         except asyncio.CancelledError:
             # The thread may be taking messages at this moment: it gives them back afterwards.
             self._thread.submit(store.give_back, lease)

@@ -8,15 +8,19 @@ INSERT: Final = (
     " published_at, id, key, headers, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
-#: Whether a receive would find anything; answered without the write lock.
+#: Whether a receive would find anything or has something to promote; answered without the write
+#: lock.
 ANYTHING: Final = (
-    "SELECT EXISTS (SELECT 1 FROM messages WHERE queue = :queue AND state = 0)"
+    "SELECT EXISTS (SELECT 1 FROM messages WHERE queue = :queue AND state = 0"
+    " AND priority <= :lowest)"
     " OR EXISTS (SELECT 1 FROM messages WHERE queue = :queue AND state = 1 AND due <= :now)"
-    " OR EXISTS (SELECT 1 FROM messages WHERE queue = :queue AND state = 2 AND due <= :now)"
+    " OR EXISTS (SELECT 1 FROM messages WHERE queue = :queue AND state = 2 AND due <= :now"
+    " AND priority <= :lowest)"
 )
 NEXT_DUE: Final = (
     "SELECT min(due) FROM (SELECT min(due) AS due FROM messages WHERE queue = :queue AND state = 1"
-    " UNION ALL SELECT min(due) FROM messages WHERE queue = :queue AND state = 2)"
+    " UNION ALL SELECT min(due) FROM messages WHERE queue = :queue AND state = 2"
+    " AND priority <= :lowest)"
 )
 PROMOTE_DUE: Final = (
     "UPDATE messages SET state = 0, due = 0 WHERE seq IN (SELECT seq FROM messages"
@@ -26,13 +30,13 @@ PROMOTE_DUE: Final = (
 TAKE_EXPIRED: Final = (
     "UPDATE messages SET state = 2, due = :due, lease = :lease, deliveries = deliveries + 1"
     " WHERE seq IN (SELECT seq FROM messages WHERE queue = :queue AND state = 2 AND due <= :now"
-    " ORDER BY due LIMIT :limit)"
+    " AND priority <= :lowest ORDER BY due LIMIT :limit)"
     " RETURNING seq, lease, priority, deliveries, generation, published_at, id, key, headers, body"
 )
 TAKE_READY: Final = (
     "UPDATE messages SET state = 2, due = :due, lease = :lease, deliveries = deliveries + 1"
     " WHERE seq IN (SELECT seq FROM messages WHERE queue = :queue AND state = 0"
-    " ORDER BY priority, seq LIMIT :limit)"
+    " AND priority <= :lowest ORDER BY priority, seq LIMIT :limit)"
     " RETURNING seq, lease, priority, deliveries, generation, published_at, id, key, headers, body"
 )
 

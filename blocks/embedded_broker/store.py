@@ -26,6 +26,7 @@ from blocks.errors import BrokerError, LeaseLostError
 from blocks.message import (
     HIGHEST_PRIORITY,
     LOWEST_PRIORITY,
+    Band,
     Dead,
     DeadLetter,
     Delivery,
@@ -103,16 +104,18 @@ class EmbeddedStore:
                 self._connection.executemany(sql.INSERT, rows)
         return outcomes
 
-    def take(self, queue: str, max_messages: int, lease: int) -> tuple[Sequence[Delivery], Watch]:
+    def take(
+        self, queue: str, max_messages: int, lease: int, lowest: Band = Band.LOW
+    ) -> tuple[Sequence[Delivery], Watch]:
         """Lease what there is, and tell what to watch where there is nothing."""
         queue_id = self.declare(queue)
         # Read before looking, so that whatever comes after the look is noticed.
         data_version, commits = self._data_version(), self._commits
-        asked = {"queue": queue_id, "now": now_us()}
+        asked = {"queue": queue_id, "now": now_us(), "lowest": lowest}
         rows: Sequence[Row] = []
         if self._execute(sql.ANYTHING, asked).fetchone()[0]:
             with self._write():
-                rows = self._lease_rows(queue_id, max_messages, lease)
+                rows = self._lease_rows(queue_id, max_messages, lease, lowest)
             self._held.update(Receipt(row[0], lease) for row in rows)
         next_due = None if rows else self._execute(sql.NEXT_DUE, asked).fetchone()[0]
         return [delivery(queue, row) for row in rows], Watch(data_version, commits, next_due)
@@ -220,13 +223,14 @@ class EmbeddedStore:
         assert found is not None
         return found
 
-    def _lease_rows(self, queue: int, max_messages: int, lease: int) -> Sequence[Row]:
+    def _lease_rows(self, queue: int, max_messages: int, lease: int, lowest: Band) -> Sequence[Row]:
         now = now_us()
         values = {
             "queue": queue,
             "now": now,
             "due": now + self._lease_us,
             "lease": lease,
+            "lowest": lowest,
             "limit": max_messages,
         }
         self._execute(sql.PROMOTE_DUE, values)

@@ -53,6 +53,7 @@ class RedisBroker(Broker):
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         priority_levels=3,
+        selects_band=True,
         delay=True,
         ordered=True,
         dead_letters=True,

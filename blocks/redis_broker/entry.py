@@ -12,7 +12,7 @@ from typing import Final
 
 from blocks.errors import MessageNotAllowedError, MessageTooLargeError
 from blocks.message import LOWEST_PRIORITY, DeadLetter, Delivery, Message, utc_now
-from blocks.redis_broker.keys import DEFAULT_PRIORITIES, band_of
+from blocks.redis_broker.keys import DEFAULT_PRIORITIES, band_number
 from blocks.redis_broker.wire import Argument, Fields
 
 #: Redis takes 512 MB. But it answers nobody else while it copies a body, keeps every one in memory,
@@ -77,7 +77,7 @@ def _flatten(message: Message, message_id: str) -> list[Argument]:
         fields += (_HEADER + name.encode(), value.encode())
     if message.key is not None:
         fields += (b"key", message.key.encode())
-    if message.priority != DEFAULT_PRIORITIES[band_of(message.priority)]:
+    if message.priority != DEFAULT_PRIORITIES[band_number(message.priority)]:
         fields += (b"priority", message.priority)
     if message.deliveries:
         fields += (b"deliveries", message.deliveries)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from blocks.errors import QueueNameError
+from blocks.message import Band, band_of
 
 HIGH: Final = 1
 NORMAL: Final = 2
@@ -13,8 +14,7 @@ DEFAULT_PRIORITIES: Final = {HIGH: 1, NORMAL: 4, LOW: 8}
 
 _SUFFIXES: Final = (":high", ":low", ":delayed", ":dead")
 _LONGEST_NAME: Final = 255
-_FIRST_NORMAL: Final = 3
-_FIRST_LOW: Final = 7
+_NUMBERS: Final = {Band.HIGH: HIGH, Band.NORMAL: NORMAL, Band.LOW: LOW}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,11 @@ def keys_of(queue: str) -> Keys:
     return Keys(queue)
 
 
-def band_of(priority: int) -> int:
-    """The number of a priority's band, as scripts count them: from 1, the highest."""
-    if priority < _FIRST_NORMAL:
-        return HIGH
-    return NORMAL if priority < _FIRST_LOW else LOW
+def number_of(band: Band) -> int:
+    """The number of a band, as scripts count them: from 1, the highest."""
+    return _NUMBERS[band]
+
+
+def band_number(priority: int) -> int:
+    """The number of a priority's band."""
+    return number_of(band_of(priority))

@@ -8,7 +8,7 @@ from uuid import uuid4
 from blocks.errors import BrokerError
 from blocks.message import Message, Published
 from blocks.redis_broker.entry import BATCH_BYTES, encode, milliseconds
-from blocks.redis_broker.keys import Keys, band_of
+from blocks.redis_broker.keys import Keys, band_number
 from blocks.redis_broker.scripts import Script
 from blocks.redis_broker.wire import Argument, Wire
 
@@ -68,7 +68,7 @@ def _chunks(messages: Sequence[Message], outcomes: dict[int, Published]) -> Iter
             continue
         chunk.ids[place] = message_id
         chunk.size += len(message.body)
-        band, delay = band_of(message.priority), milliseconds(message.delay)
+        band, delay = band_number(message.priority), milliseconds(message.delay)
         chunk.arguments += (band, delay, len(fields), *fields)
         if chunk.full:
             yield chunk

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
 from typing import Any, Final
@@ -18,6 +18,9 @@ from blocks.redis_broker.wire import Argument, Fields, Wire
 _LOOK_AGAIN: Final = 0.5
 # Everybody's leases are looked at no more often than this.
 _LEASES_EVERY: Final = 0.1
+# A call whose answer was lost blocks in Redis for `_LOOK_AGAIN`, and may reach it late: until then
+# it can still take something.
+_STRAYS_COME_FOR: Final = 2 * _LOOK_AGAIN
 # A consumer that holds nothing is forgotten after so many leases of silence.
 _SILENT_LEASES: Final = 2
 
@@ -32,6 +35,15 @@ class Member:
     lease: timedelta
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a call asks for: at most so many, from the first so many bands."""
+
+    keys: Keys
+    most: int
+    bands: int
+
+
 class Reader:
     """The receiving half of a session; it knows what the session holds."""
 
@@ -39,21 +51,25 @@ class Reader:
         self._wire = wire
         self._member = member
         self._held: dict[tuple[str, Receipt], None] = {}
-        #: Queues where something may have been taken without an answer that tells it.
-        self._unsure: set[str] = set()
+        #: Queues where something may have been taken without an answer that tells it, and until
+        #: when more may be.
+        self._unsure: dict[str, float] = {}
         self._leases_seen: dict[str, float] = {}
         self._swept: dict[Keys, float] = {}
 
-    async def receive(self, keys: Keys, most: int, wait: timedelta) -> list[Delivery]:
-        """Take up to `most` deliveries; block for the first one, for at most `wait`."""
+    async def receive(self, wanted: Wanted, wait: timedelta) -> list[Delivery]:
+        """Take what is wanted; block for the first one, for at most `wait`."""
+        keys = wanted.keys
         deadline = time.monotonic() + wait.total_seconds()
         await self._give_back_strays(keys)
         await self._sweep(keys)
-        # Until the caller has them, deliveries are strays: a cancelled call never returns them.
-        self._unsure.add(keys.queue)
-        taken = await self._take_or_wait(keys, most, deadline)
+        try:
+            taken = await self._take_or_wait(wanted, deadline)
+        except BaseException:
+            # A call that is cancelled never returns what it took, no more than one that fails.
+            self._unsure[keys.queue] = time.monotonic() + _STRAYS_COME_FOR
+            raise
         self._held |= dict.fromkeys((keys.queue, _receipt(one)) for one in taken)
-        self._unsure.discard(keys.queue)
         return taken
 
     def forget(self, delivery: Delivery) -> None:
@@ -65,34 +81,38 @@ class Reader:
         """Give back everything that is held, uncounted, and leave the groups."""
         self._held.clear()
         for keys in self._swept:
-            self._unsure.add(keys.queue)
+            self._unsure[keys.queue] = time.monotonic()
             await self._give_back_strays(keys)
             await self._run(Script.SWEEP, keys, (*self._silence, self._member.consumer))
 
-    async def _take_or_wait(self, keys: Keys, most: int, deadline: float) -> list[Delivery]:
+    async def _take_or_wait(self, wanted: Wanted, deadline: float) -> list[Delivery]:
         while True:
-            due_in, taken = await self._take(keys, most)
+            due_in, taken = await self._take(wanted)
             left = deadline - time.monotonic()
             if taken or left <= 0:
                 return taken
-            woken = await self._block(keys, min(left, due_in or _LOOK_AGAIN, _LOOK_AGAIN))
+            woken = await self._block(wanted, min(left, due_in or _LOOK_AGAIN, _LOOK_AGAIN))
             if woken:
-                return await self._fill(keys, woken, most)
+                return await self._fill(wanted, woken)
 
-    async def _take(self, keys: Keys, most: int) -> tuple[float | None, list[Delivery]]:
+    async def _take(self, wanted: Wanted) -> tuple[float | None, list[Delivery]]:
         """Take without waiting; also tell in how many seconds the next delayed message is due."""
-        member = self._member
-        arguments = (member.group, member.consumer, milliseconds(member.lease), most, BATCH_BYTES)
-        everybody = int(self._is_time_for_leases(keys.queue))
-        due_in, *packed = await self._run(Script.RECEIVE, keys, (*arguments, everybody))
+        member, keys = self._member, wanted.keys
+        lease, everybody = milliseconds(member.lease), int(self._is_time_for_leases(keys.queue))
+        names = (member.group, member.consumer)
+        arguments = (*names, lease, wanted.most, BATCH_BYTES, wanted.bands, everybody)
+        due_in, *packed = await self._run(Script.RECEIVE, keys, arguments)
         taken = [to_delivery(keys.queue, *entry) for entry in _unpack(*packed)]
         return (None if due_in < 0 else due_in / 1_000), taken
 
-    async def _block(self, keys: Keys, seconds: float) -> list[Delivery]:
+    async def _block(self, wanted: Wanted, seconds: float) -> list[Delivery]:
         """Wait for one message; from each band that got some at that moment, one comes."""
-        group, consumer = self._member.group, self._member.consumer
+        keys, group, consumer = wanted.keys, self._member.group, self._member.consumer
+        streams = keys.bands[: wanted.bands]
         try:
-            entries = await self._wire.read_new(keys, group=group, consumer=consumer, wait=seconds)
+            entries = await self._wire.read_new(
+                streams, group=group, consumer=consumer, wait=seconds
+            )
         except NoGroupError:
             # The next look makes the group again.
             return []
@@ -101,19 +121,23 @@ class Reader:
             for band, entry, fields in sorted(entries, key=lambda one: one[0])
         ]
 
-    async def _fill(self, keys: Keys, woken: list[Delivery], most: int) -> list[Delivery]:
+    async def _fill(self, wanted: Wanted, woken: list[Delivery]) -> list[Delivery]:
         """Take what came together with the message that ended the waiting; give back a surplus."""
-        if len(woken) >= most:
-            await self._release(keys, [_receipt(one) for one in woken[most:]])
-            return woken[:most]
-        _, more = await self._take(keys, most - len(woken))
+        missing = wanted.most - len(woken)
+        if missing <= 0:
+            await self._release(wanted.keys, [_receipt(one) for one in woken[wanted.most :]])
+            return woken[: wanted.most]
+        _, more = await self._take(replace(wanted, most=missing))
         return sorted(woken + more, key=lambda one: _receipt(one).band)
 
     async def _give_back_strays(self, keys: Keys) -> None:
         """Release what was taken for this session by a call whose answer was lost."""
         if keys.queue not in self._unsure:
             return
-        # Once this is answered, Redis has gone through everything that was sent to it before.
+        over = time.monotonic() >= self._unsure[keys.queue]
+        # The first answer says that Redis has read what was sent to it before, the second that it
+        # has noticed which connections were closed after that, and serves their calls no more.
+        await self._wire.ping()
         await self._wire.ping()
         member = (self._member.group, self._member.consumer)
         rows = await self._run(Script.UNSETTLED, keys, member)
@@ -123,7 +147,8 @@ class Reader:
         for gone in [one for one in self._held if one[0] == keys.queue and one not in pending]:
             del self._held[gone]
         await self._release(keys, [stray for _, stray in pending - self._held.keys()])
-        self._unsure.discard(keys.queue)
+        if over:
+            del self._unsure[keys.queue]
 
     async def _release(self, keys: Keys, receipts: Iterable[Receipt]) -> None:
         verdicts = [part for receipt in receipts for part in (f"release {receipt}", 0)]

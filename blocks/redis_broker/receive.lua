@@ -1,12 +1,13 @@
 -- Takes what may be taken now: ended leases first, then due and ready messages, highest band first.
--- ARGV: group, consumer, lease of foreign consumers in ms, most messages, most bytes,
+-- ARGV: group, consumer, lease of foreign consumers in ms, most messages, most bytes, lowest band,
 -- and whether to look at everybody's leases (1) or only at what was released (0).
 -- Returns: ms until the next delayed message or -1, the shape, the content. The content is all entry
 -- ids and fields in one string, and the shape says in numbers how to cut it: for each entry its band,
 -- its delivery count, the number of its parts, and the length of each (id, name, value, name, …).
 -- Clients parse that in a tenth of the time that they need for nested lists.
 local group, consumer, default_lease = ARGV[1], ARGV[2], ARGV[3]
-local most, budget, everybody = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
+local most, budget = tonumber(ARGV[4]), tonumber(ARGV[5])
+local lowest, everybody = tonumber(ARGV[6]), ARGV[7] == '1'
 local MOVES = 200
 -- Rows of a pending list looked at in one go.
 local ROWS = 25
@@ -91,11 +92,11 @@ end
 -- Raises NOGROUP for a missing band before anything has been taken.
 local pending = {}
 for band = 1, BANDS do pending[band] = redis.call('XPENDING', KEYS[band], group)[1] end
-for band = 1, BANDS do
+for band = 1, lowest do
   if pending[band] > 0 then claim_ended_leases(band) end
 end
 move_due()
-for band = 1, BANDS do read_ready(band) end
+for band = 1, lowest do read_ready(band) end
 
 local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
 local due_in = -1

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from blocks.errors import BrokerError, BrokerRefusedError, LeaseLostError
 from blocks.message import (
+    Band,
     Dead,
     DeadLetter,
     Delivery,
@@ -23,9 +24,9 @@ from blocks.message import (
 )
 from blocks.redis_broker.entry import BATCH_BYTES, Receipt, encode, milliseconds, to_dead_letter
 from blocks.redis_broker.errors import from_answer
-from blocks.redis_broker.keys import band_of, keys_of
+from blocks.redis_broker.keys import band_number, keys_of, number_of
 from blocks.redis_broker.publisher import publish
-from blocks.redis_broker.reader import Member, Reader
+from blocks.redis_broker.reader import Member, Reader, Wanted
 from blocks.redis_broker.scripts import Script
 from blocks.redis_broker.wire import Argument, Wire
 
@@ -52,10 +53,11 @@ class RedisSession:
         return await publish(self._wire, keys_of(queue), messages)
 
     async def receive(
-        self, queue: str, *, max_messages: int, wait: timedelta
+        self, queue: str, *, max_messages: int, wait: timedelta, lowest: Band = Band.LOW
     ) -> Sequence[Delivery]:
         """Take up to `max_messages`, blocking in Redis for the first one."""
-        return await self._reader.receive(keys_of(queue), max_messages, wait)
+        wanted = Wanted(keys_of(queue), most=max_messages, bands=number_of(lowest))
+        return await self._reader.receive(wanted, wait)
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
         """Carry out the verdicts, all of a queue in one atomic step."""
@@ -183,7 +185,7 @@ def _fate(handle: str, message: Message | None) -> tuple[Argument, ...]:
         return handle, 0
     # Without an id of its own it goes on as the dead letter's entry; so it is never without one.
     fields = encode(message, message.id or handle)
-    return handle, len(fields), band_of(message.priority), milliseconds(message.delay), *fields
+    return handle, len(fields), band_number(message.priority), milliseconds(message.delay), *fields
 
 
 def _is_entry_id(handle: str) -> bool:

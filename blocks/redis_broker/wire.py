@@ -3,7 +3,7 @@
 import asyncio
 import math
 import ssl
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -70,20 +70,20 @@ class Wire:
             raise await self._told(error) from error
 
     async def read_new(
-        self, keys: Keys, *, group: str, consumer: str, wait: float
+        self, streams: Sequence[str], *, group: str, consumer: str, wait: float
     ) -> list[tuple[int, bytes, Fields]]:
-        """Block until an entry comes, for at most `wait` seconds; take one a band at most.
+        """Block until an entry comes, for at most `wait` seconds; take one a stream at most.
 
         Returns:
-            Of each entry its band, its entry id, and its fields.
+            Of each entry its stream's number, from 1, its entry id, and its fields.
         """
         # 0 would be for ever.
         milliseconds = max(1, math.ceil(wait * 1_000))
         command = ("XREADGROUP", "GROUP", group, consumer, "COUNT", 1, "BLOCK", milliseconds)
-        reply = await self._call(*command, "STREAMS", *keys.bands, ">", ">", ">")
-        bands = {key.encode(): band for band, key in enumerate(keys.bands, start=1)}
+        reply = await self._call(*command, "STREAMS", *streams, *(">" for _ in streams))
+        numbers = {key.encode(): number for number, key in enumerate(streams, start=1)}
         return [
-            (bands[key], entry_id, fields)
+            (numbers[key], entry_id, fields)
             for key, entries in reply or ()
             for entry_id, fields in entries
         ]
@@ -103,12 +103,13 @@ class Wire:
     async def _send(self, *command: Argument) -> Any:
         task = asyncio.current_task()
         cancels = task.cancelling() if task else 0
-        answer = await cast("Awaitable[Any]", self._redis.execute_command(*command))
-        # Below Python 3.12 the driver's `wait_for` can swallow a cancellation while it sends:
-        # https://github.com/python/cpython/issues/86296
-        if task and task.cancelling() > cancels:
-            raise asyncio.CancelledError
-        return answer
+        try:
+            return await cast("Awaitable[Any]", self._redis.execute_command(*command))
+        finally:
+            # Below Python 3.12 the driver's `wait_for` can swallow a cancellation while it sends,
+            # whatever the answer is then: https://github.com/python/cpython/issues/86296
+            if task and task.cancelling() > cancels:
+                raise asyncio.CancelledError
 
     async def _told(self, error: Exception) -> Exception:
         told = translate(error, self._address)

@@ -4,13 +4,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from blocks.broker import Session
+from blocks.broker import Broker, Session
 from noa_flows.bridge.backlog import Backlog
 from noa_flows.bridge.bridge import Bridge, DeadLetterHook, Logger, Pace
 from noa_flows.bridge.dispatcher import Dispatcher
 from noa_flows.bridge.intake import Intake
 from noa_flows.bridge.route import Route
-from noa_flows.prefect_api import PrefectApi
+from noa_flows.prefect_api import PATIENT, PrefectApi, connect_to_prefect
 from noa_flows.settings import Settings
 from noa_flows.strict_json import JsonLimits
 
@@ -19,8 +19,8 @@ from noa_flows.strict_json import JsonLimits
 async def open_bridge(
     *,
     api: PrefectApi,
+    broker: Broker,
     session: Session,
-    lease: timedelta,
     route: Route,
     settings: Settings,
     logger: Logger,
@@ -35,11 +35,12 @@ async def open_bridge(
     """
     await session.declare(route.queue)
     limits = settings.bridge
-    deployments = [await api.read_deployment(name) for name in route.all_deployments()]
+    async with connect_to_prefect(max_retries=PATIENT) as patient:
+        deployments = [await patient.read_deployment(name) for name in route.all_deployments()]
     bridge = Bridge(
         session=session,
         queue=route.queue,
-        lease=lease,
+        lease=broker.lease,
         intake=Intake(
             route,
             limits=JsonLimits(max_body_bytes=limits.max_body_bytes, max_nesting=limits.max_nesting),
@@ -52,6 +53,7 @@ async def open_bridge(
             api,
             deployment_ids=[one.id for one in deployments],
             max_waiting=max_waiting or limits.max_waiting,
+            selects_band=broker.capabilities.selects_band,
         ),
         pace=Pace(
             batch_size=limits.batch_size,

@@ -14,7 +14,7 @@ from typing import Any, Final
 from blocks.broker import Session
 from blocks.errors import BrokerError, BrokerUnavailableError
 from blocks.message import Dead, Delivery, Done, Outcome, Release, Retry, Verdict, utc_now
-from noa_flows.bridge.backlog import Backlog
+from noa_flows.bridge.backlog import Backlog, Room
 from noa_flows.bridge.circuit_breaker import CircuitBreaker
 from noa_flows.bridge.dispatcher import Dispatcher, HandedOver, Rejected
 from noa_flows.bridge.held import Held
@@ -29,6 +29,7 @@ DeadLetterHook = Callable[[Delivery, Dead], None]
 
 _RECEIVE_WAIT: Final = timedelta(seconds=1)
 _FULL_PAUSE_SECONDS: Final = 0.25
+_FULL_BAND_PAUSE: Final = timedelta(seconds=5)
 _SETTLE_ATTEMPTS: Final = 5
 _RETRY_STEP: Final = timedelta(seconds=2)
 _LONGEST_RETRY: Final = timedelta(minutes=5)
@@ -79,14 +80,12 @@ class Bridge:
         """Take, hand over and settle until cancelled."""
         async with self._held.renewing():
             while True:
-                room = await self._room()
-                for_batch = min(room, self._pace.batch_size)
-                deliveries = await self._receive(for_batch)
+                deliveries = await self._receive(await self._room())
                 if deliveries:
                     await self._handle(deliveries)
 
-    async def _room(self) -> int:
-        """Wait until Prefect answers and has room for more runs, and say for how many."""
+    async def _room(self) -> Room:
+        """Wait until Prefect answers and has room for more runs, and say for which."""
         while True:
             await self._pause(self._prefect)
             try:
@@ -95,15 +94,18 @@ class Bridge:
                 self._prefect_failed(error)
                 continue
             self._prefect_answered()
-            if room > 0:
+            if room is not None:
                 return room
             await asyncio.sleep(_FULL_PAUSE_SECONDS)
 
-    async def _receive(self, at_most: int) -> Sequence[Delivery]:
+    async def _receive(self, room: Room) -> Sequence[Delivery]:
         await self._pause(self._broker)
         try:
             deliveries = await self._session.receive(
-                self._queue, max_messages=at_most, wait=_RECEIVE_WAIT
+                self._queue,
+                max_messages=min(room.messages, self._pace.batch_size),
+                wait=_RECEIVE_WAIT,
+                lowest=room.lowest,
             )
         except BrokerError as error:
             if self._broker.failed():
@@ -134,10 +136,12 @@ class Bridge:
         if isinstance(item, Refusal):
             error = item.error
             return Dead(reason=error.reason, error=str(error), error_type=type(error).__name__)
-        if item.not_before is None:
-            return None
-        ahead = item.not_before - utc_now() - self._pace.schedule_horizon
-        return Release(ahead) if ahead > timedelta(0) else None
+        ahead = item.not_before - utc_now() if item.not_before else timedelta(0)
+        if ahead > self._pace.schedule_horizon:
+            return Release(ahead - self._pace.schedule_horizon)
+        # A band is full here only where the event names another priority than the broker knew.
+        has_room = ahead > timedelta(0) or self._backlog.reserve(item.band)
+        return None if has_room else Release(_FULL_BAND_PAUSE)
 
     async def _hand_over(self, orders: Sequence[Order]) -> Sequence[Outcome]:
         """Try until Prefect has answered for every order that is still held."""
@@ -150,7 +154,6 @@ class Bridge:
                 self._prefect_failed(error)
                 continue
             self._prefect_answered()
-            self._backlog.add(len(results))
             return [Outcome(result.order.delivery, _verdict(result)) for result in results]
         return []
 

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
-from noa_flows.bridge.order import Order
+from noa_flows.bridge.order import Order, work_queue
 from noa_flows.claim_check import store_parameters
 from noa_flows.errors import NotFoundError, PrefectApiError, PrefectApiUnavailableError
 from noa_flows.labels import DATAREF
@@ -94,7 +94,7 @@ class Dispatcher:
             "tags": list(order.tags),
         }
         if deployment.work_pool is not None:
-            body["work_queue_name"] = order.band
+            body["work_queue_name"] = work_queue(order.band)
         if order.not_before is not None:
             details = {"scheduled_time": order.not_before.isoformat()}
             body["state"] = {"type": "SCHEDULED", "name": "Scheduled", "state_details": details}

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from blocks.message import Delivery, utc_now
-from noa_flows.bridge.order import Order, priority_band, run_key
+from blocks.message import Delivery, band_of, utc_now
+from noa_flows.bridge.order import Order, run_key
 from noa_flows.bridge.route import Route
 from noa_flows.envelope import Origin, decode
 from noa_flows.errors import MessageError, NotFoundError, PayloadError
@@ -64,7 +64,7 @@ class Intake:
         """
         try:
             self._check_deliveries(delivery)
-            origin = Origin(id=delivery.id, source=self._route.source)
+            origin = Origin(id=delivery.id, source=self._route.source, priority=delivery.priority)
             event = decode(delivery.body, delivery.headers, origin=origin, limits=self._limits)
             job = self._allowed_job(event)
             self._check_expiry(event)
@@ -118,7 +118,7 @@ class Intake:
             parameters=parameters,
             labels=self._labels(delivery, event),
             tags=_tags(event, route.queue),
-            band=priority_band(event.priority),
+            band=band_of(event.priority),
             not_before=event.not_before,
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from blocks.message import Delivery
+from blocks.message import Band, Delivery
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,8 +25,7 @@ class Order:
     parameters: Mapping[str, Any]
     labels: Mapping[str, str | int]
     tags: tuple[str, ...]
-    #: The work queue of the message's priority: high, normal or low.
-    band: str
+    band: Band
     #: Not started before; None for at once.
     not_before: datetime | None
 
@@ -42,8 +41,6 @@ def run_key(*, route: str, deployment: str, source: str, message_id: str, genera
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
-def priority_band(priority: int) -> str:
-    """The work queue for a priority: 0 to 2 is `high`, 3 to 6 `normal`, 7 to 9 `low`."""
-    if priority <= 2:  # noqa: PLR2004 — the bands are defined here
-        return "high"
-    return "normal" if priority <= 6 else "low"  # noqa: PLR2004
+def work_queue(band: Band) -> str:
+    """The work queue that the runs of a band wait in: high, normal or low."""
+    return band.name.lower()

@@ -69,8 +69,8 @@ async def consume(subscription: Subscription) -> str | State[str]:
             broker.connect() as session,
             open_bridge(
                 api=api,
+                broker=broker,
                 session=session,
-                lease=broker.lease,
                 route=route,
                 settings=settings,
                 max_waiting=subscription.max_waiting,

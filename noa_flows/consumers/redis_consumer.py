@@ -29,7 +29,7 @@ async def consume_redis(
         broker: A saved Redis broker block, `redis-broker/<name>`, or a URL without a password;
             empty for the provider of the settings.
         deployments: Job type to `flow/deployment`, where it isn't `<job>/<job>`.
-        max_waiting: Intake pauses while more runs than this wait; empty for the setting.
+        max_waiting: Runs of each priority band that may wait; empty for the setting.
     """
     return await consume(
         Subscription(

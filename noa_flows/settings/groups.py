@@ -151,7 +151,7 @@ class BridgeSettings(SettingsGroup):
         default=1000,
         ge=1,
         le=100_000,
-        description="Runs that may wait in Prefect before no more messages are taken.",
+        description="Runs of each priority band that may wait in Prefect before no more are taken.",
     )
     max_deliveries: int = Field(
         default=10,

@@ -53,7 +53,7 @@ def bench(broker: Broker, tmp_path: Path) -> Bench:
 @pytest.fixture
 async def api(prefect_api: PrefectServer) -> AsyncGenerator[PrefectApi]:
     async with connect_to_prefect() as api:
-        await deploy(api, noop, webhook, report)
+        await deploy(noop, webhook, report)
         yield api
 
 

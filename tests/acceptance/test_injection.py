@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -54,13 +54,7 @@ class Secrets:
 
 
 @pytest.fixture
-def server(prefect_postgres: PrefectServer) -> Generator[PrefectServer]:
-    with prefect_postgres.current():
-        yield prefect_postgres
-
-
-@pytest.fixture
-async def secrets(server: PrefectServer) -> Secrets:
+async def secrets(prefect_api: PrefectServer) -> Secrets:
     variable, block = f"variable-{uuid4().hex}", f"block-{uuid4().hex}"
     await Variable.aset(VARIABLE, variable, overwrite=True)
     document = await Secret(value=SecretStr(block)).asave("hostile", overwrite=True)
@@ -68,14 +62,14 @@ async def secrets(server: PrefectServer) -> Secrets:
 
 
 @pytest.fixture
-async def api(server: PrefectServer) -> AsyncGenerator[PrefectApi]:
+async def api(prefect_api: PrefectServer) -> AsyncGenerator[PrefectApi]:
     async with connect_to_prefect() as api:
-        await deploy(api, noop, webhook)
+        await deploy(noop, webhook)
         yield api
 
 
 @pytest.fixture
-async def client(server: PrefectServer) -> AsyncGenerator[PrefectClient]:
+async def client(prefect_api: PrefectServer) -> AsyncGenerator[PrefectClient]:
     async with get_client() as client:
         yield client
 

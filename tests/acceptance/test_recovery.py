@@ -79,7 +79,7 @@ async def one_running(api: PrefectApi, deployment: str) -> Mapping[str, Any] | N
 async def test_a_run_whose_worker_and_process_died_ends_as_crashed(
     installation: Installation, api: PrefectApi, tmp_path: Path
 ) -> None:
-    await deploy(api, slow)
+    await deploy(slow)
     slow_deployment = await api.read_deployment("slow/slow")
     pid_file = tmp_path / "pid"
     with installation.worker("noa") as worker:

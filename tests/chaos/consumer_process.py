@@ -109,8 +109,8 @@ async def _consume(assignment: Assignment) -> None:
         watched = WatchedSession(session, Journal(assignment.journal))
         async with open_bridge(
             api=api,
+            broker=broker,
             session=cast("Session", watched),
-            lease=broker.lease,
             route=route,
             settings=get_settings(),
             logger=_LOGGER,

@@ -12,7 +12,6 @@ from uuid import uuid4
 from blocks.broker import Broker, Session
 from blocks.providers import load_broker
 from noa_flows.job import JobFlow
-from noa_flows.prefect_api import connect_to_prefect
 from tests.chaos.consumer_process import Assignment
 from tests.chaos.consumers import Consumers
 from tests.chaos.faulty_api import FaultyApi
@@ -94,8 +93,7 @@ async def open_site(
     queue = f"chaos-{uuid4().hex[:8]}"
     with _servers(provider, Random(seed), databases) as (folder, redis, prefect, api):
         with prefect.current():
-            async with connect_to_prefect() as direct:
-                await deploy(direct, job)
+            await deploy(job)
         url = redis.url if redis else f"embedded://{folder / 'queue.db'}"
         assignment = Assignment(
             broker=url,

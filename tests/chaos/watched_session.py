@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from blocks.broker import Session
-from blocks.message import Delivery, Outcome, Settled
+from blocks.message import Band, Delivery, Outcome, Settled
 from tests.chaos.journal import Journal
 
 
@@ -20,10 +20,12 @@ class WatchedSession:
         return getattr(self._session, name)
 
     async def receive(
-        self, queue: str, *, max_messages: int, wait: timedelta
+        self, queue: str, *, max_messages: int, wait: timedelta, lowest: Band = Band.LOW
     ) -> Sequence[Delivery]:
         """Note what was taken before the consumer sees it."""
-        taken = await self._session.receive(queue, max_messages=max_messages, wait=wait)
+        taken = await self._session.receive(
+            queue, max_messages=max_messages, wait=wait, lowest=lowest
+        )
         if taken:
             self._journal.took((one.id, one.deliveries) for one in taken)
         return taken

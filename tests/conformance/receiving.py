@@ -8,8 +8,9 @@ import pytest
 
 from blocks.broker import Broker, Session
 from blocks.errors import UnsupportedError
-from blocks.message import Dead, Delivery, Done, Message, Outcome, Release, Retry
+from blocks.message import Band, Dead, Delivery, Done, Message, Outcome, Release, Retry
 from tests.conformance.fixtures import BrokerFixtures
+from tests.conformance.holder import holder
 from tests.conformance.moves import AT_ONCE, ms, publish, settle, take, wait_for_depth
 
 
@@ -24,6 +25,15 @@ async def share(session: Session, queue: str, seen: list[Delivery], total: int) 
         deliveries = await session.receive(queue, max_messages=20, wait=ms(100))
         seen += deliveries
         await settle(session, Done(), *deliveries)
+
+
+async def refused_for_want_of_selection(session: Session, queue: str, broker: Broker) -> bool:
+    """Where receivers take all bands or none, see that anything else is refused."""
+    if broker.capabilities.selects_band:
+        return False
+    with pytest.raises(UnsupportedError):
+        await session.receive(queue, max_messages=1, wait=AT_ONCE, lowest=Band.HIGH)
+    return True
 
 
 class ReceivingConformance(BrokerFixtures):
@@ -69,6 +79,61 @@ class ReceivingConformance(BrokerFixtures):
         if broker.capabilities.ordered:
             assert arrived == ids
         assert sorted(arrived) == sorted(ids)
+
+    async def test_lower_bands_stay_in_the_queue_when_they_are_not_wanted(
+        self, session: Session, queue: str, broker: Broker
+    ):
+        if await refused_for_want_of_selection(session, queue, broker):
+            return
+        await publish(session, queue, *(Message(body=b"", priority=one) for one in range(10)))
+        await session.settle(
+            [Outcome(one, Release()) for one in await take(session, queue, 10)],
+        )
+        for lowest, priorities in (
+            (Band.HIGH, [0, 1, 2]),
+            (Band.NORMAL, [3, 4, 5, 6]),
+            (Band.LOW, [7, 8, 9]),
+        ):
+            arrived = list[Delivery]()
+            while more := await session.receive(
+                queue, max_messages=10, wait=ms(200), lowest=lowest
+            ):
+                arrived += more
+            assert [one.priority for one in arrived] == priorities
+            await settle(session, Done(), *arrived)
+
+    async def test_what_died_holding_a_lower_band_is_left_when_it_is_not_wanted(
+        self, session: Session, hasty: Broker, queue: str, broker: Broker
+    ):
+        if await refused_for_want_of_selection(session, queue, broker):
+            return
+        await publish(session, queue, Message(body=b"low", priority=9))
+        async with holder(hasty, queue, 1), hasty.connect() as heir:
+            begin = time.monotonic()
+            while time.monotonic() < begin + hasty.lease_seconds + 1.0:
+                assert not await heir.receive(
+                    queue, max_messages=1, wait=ms(200), lowest=Band.NORMAL
+                )
+            [low] = await take(heir, queue, 1)
+            assert (low.body, low.deliveries) == (b"low", 2)
+
+    async def test_a_wanted_band_ends_the_waiting_while_others_stand_ready(
+        self, session: Session, patient: Broker, queue: str, broker: Broker
+    ):
+        if await refused_for_want_of_selection(session, queue, broker):
+            return
+        low, high = Message(body=b"", priority=9), Message(body=b"", priority=0)
+        await publish(session, queue, low)
+        async with patient.connect() as other:
+            waiting = asyncio.create_task(
+                other.receive(queue, max_messages=5, wait=ms(10_000), lowest=Band.HIGH)
+            )
+            await asyncio.wait([waiting], timeout=0.5)
+            assert not waiting.done()
+            begin = time.monotonic()
+            await publish(session, queue, high)
+            assert [one.priority for one in await waiting] == [0]
+            assert time.monotonic() - begin < 2.0
 
     async def test_what_is_done_is_gone(self, session: Session, queue: str):
         await publish(session, queue, *numbered(3))

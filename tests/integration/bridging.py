@@ -53,8 +53,8 @@ class Bench:
             self.broker.connect() as session,
             open_bridge(
                 api=api,
+                broker=self.broker,
                 session=session,
-                lease=self.broker.lease,
                 route=self.route,
                 settings=self.settings,
                 logger=LOGGER,

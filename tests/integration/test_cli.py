@@ -98,12 +98,6 @@ def bench(tmp_path: Path, queue: str) -> Bench:
     return Bench.embedded(tmp_path, queue=queue, jobs=frozenset({"noop"}))
 
 
-@pytest.fixture
-def prefect(prefect_postgres: PrefectServer) -> Generator[PrefectServer]:
-    with prefect_postgres.current():
-        yield prefect_postgres
-
-
 def shell(*words: str) -> Done:
     """Run the installed command as a person does."""
     done = subprocess.run([NOA, *words], capture_output=True, text=True, check=False)
@@ -130,7 +124,7 @@ def consume(bench: Bench, *bodies: Any) -> Aftermath:
 
     async def work() -> Aftermath:
         async with connect_to_prefect() as api, bench.broker.connect() as session:
-            await deploy(api, noop)
+            await deploy(noop)
             await publish(session, bench.route.queue, *bodies)
             return await hand_over(bench, api, session)
 
@@ -236,14 +230,14 @@ def test_wrong_options_end_with_usage_and_code_2(noa: Noa, words: list[str]) -> 
     assert "Traceback" not in done.err
 
 
-@pytest.mark.usefixtures("prefect")
+@pytest.mark.usefixtures("prefect_api")
 def test_status_of_a_job_that_nobody_knows_is_an_error(noa: Noa, queue: str) -> None:
     complaint = noa("status", "nobody", "--queue", queue).complaint
     assert "job 'nobody' has no run and no dead letter" in complaint
     assert f"'{queue}'" in complaint
 
 
-@pytest.mark.usefixtures("prefect")
+@pytest.mark.usefixtures("prefect_api")
 def test_status_shows_the_run_and_its_result(noa: Noa, bench: Bench, queue: str) -> None:
     job_id = noa("publish", "noop", "--data", '{"echo": [1]}', "--queue", queue).out.strip()
     (run,) = consume(bench).runs.values()
@@ -265,7 +259,7 @@ def test_status_shows_the_run_and_its_result(noa: Noa, bench: Bench, queue: str)
     assert datetime.fromisoformat(shown["started"]) <= datetime.fromisoformat(shown["ended"])
 
 
-@pytest.mark.usefixtures("prefect")
+@pytest.mark.usefixtures("prefect_api")
 def test_a_dead_job_is_shown_by_status_and_by_every_command_for_dead_letters(
     noa: Noa, bench: Bench, queue: str
 ) -> None:
@@ -294,7 +288,7 @@ def test_a_dead_job_is_shown_by_status_and_by_every_command_for_dead_letters(
     assert "no dead letter 'nobody'" in noa("dead", "show", "nobody", *of).complaint
 
 
-@pytest.mark.usefixtures("prefect")
+@pytest.mark.usefixtures("prefect_api")
 def test_dead_letters_are_redriven_and_discarded_as_chosen(
     noa: Noa, bench: Bench, queue: str
 ) -> None:
@@ -326,7 +320,7 @@ def ids_of_dead(noa: Noa, queue: str) -> list[str]:
     return sorted((one["id"] for one in found), key=lambda name: (name[0] == "u", name))
 
 
-@pytest.mark.usefixtures("prefect")
+@pytest.mark.usefixtures("prefect_api")
 def test_check_passes_where_everything_is_there(noa: Noa, bench: Bench, queue: str) -> None:
     consume(bench, b"\xff")
     done = noa("check", "--job", "noop", "--queue", queue)
@@ -337,7 +331,7 @@ def test_check_passes_where_everything_is_there(noa: Noa, bench: Bench, queue: s
     assert "deployment noop/noop: work pool noa" in done.out
 
 
-@pytest.mark.usefixtures("prefect")
+@pytest.mark.usefixtures("prefect_api")
 def test_check_names_each_part_that_is_missing(
     noa: Noa, monkeypatch: pytest.MonkeyPatch, queue: str
 ) -> None:
@@ -350,8 +344,8 @@ def test_check_names_each_part_that_is_missing(
     assert "there is no deployment 'lost/lost' in Prefect" in done.out
 
 
-def test_check_says_that_prefect_is_away_and_goes_on(noa: Noa, prefect: PrefectServer) -> None:
-    with prefect.current(api_url=f"http://127.0.0.1:{free_port()}/api"):
+def test_check_says_that_prefect_is_away_and_goes_on(noa: Noa, prefect_api: PrefectServer) -> None:
+    with prefect_api.current(api_url=f"http://127.0.0.1:{free_port()}/api"):
         done = noa("check", "--job", "noop", "--broker", "embedded-broker/noa")
         assert "no answer from Prefect's API" in noa("status", "any").complaint
     assert done.code == 1
@@ -360,7 +354,7 @@ def test_check_says_that_prefect_is_away_and_goes_on(noa: Noa, prefect: PrefectS
 
 
 def test_check_names_every_mistake_of_a_settings_file(
-    noa: Noa, prefect: PrefectServer, monkeypatch: pytest.MonkeyPatch
+    noa: Noa, prefect_api: PrefectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("noa.toml").write_text(
         "[bridge]\nbatch_size = 0\nmax_waitng = 5\n[retry]\nmaxAttempts = 'many'\n",
@@ -372,7 +366,7 @@ def test_check_names_every_mistake_of_a_settings_file(
     assert "3 mistakes in the settings" in done.out
     for path in ("bridge.batch_size", "bridge.max_waitng", "retry.maxAttempts"):
         assert path in done.out
-    assert f"ok      prefect: {prefect.api_url}" in done.out
+    assert f"ok      prefect: {prefect_api.api_url}" in done.out
 
 
 def failures(done: Done) -> set[str]:

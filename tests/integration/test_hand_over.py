@@ -1,6 +1,9 @@
 """Hand-over: one run a message, whatever the answers say and however they get lost."""
 
+import asyncio
+import json
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -10,7 +13,8 @@ from uuid import uuid4
 
 import pytest
 
-from blocks.message import Depth, utc_now
+from blocks.broker import Session
+from blocks.message import Depth, Message, utc_now
 from noa_flows.bridge.bridge import Bridge
 from noa_flows.claim_check import fetch_parameters
 from noa_flows.jobs.noop_job import noop
@@ -24,10 +28,10 @@ from tests.waiting import eventually
 
 
 @pytest.fixture
-def proxy(prefect_postgres: PrefectServer) -> Generator[ApiProxy]:
+def proxy(prefect_server: PrefectServer) -> Generator[ApiProxy]:
     with (
-        ApiProxy(prefect_postgres.api_url) as proxy,
-        prefect_postgres.current(api_url=proxy.api_url),
+        ApiProxy(prefect_server.api_url) as proxy,
+        prefect_server.current(api_url=proxy.api_url),
     ):
         yield proxy
 
@@ -35,7 +39,7 @@ def proxy(prefect_postgres: PrefectServer) -> Generator[ApiProxy]:
 @pytest.fixture
 async def api(proxy: ApiProxy) -> AsyncGenerator[PrefectApi]:
     async with connect_to_prefect() as api:
-        await deploy(api, noop)
+        await deploy(noop)
         yield api
 
 
@@ -147,34 +151,81 @@ async def test_an_order_that_prefect_refuses_goes_to_the_dead_letters_alone(
     assert (bridge.tally.handed_over, depth.dead) == (2, 1)
 
 
+@pytest.fixture
+async def narrow(api: PrefectApi, bench: Bench) -> Bench:
+    """A route to a deployment of its own, of which five runs a band may wait."""
+    name = bench.route.queue
+    await deploy(noop, name=name)
+    route = replace(bench.route, deployments={"noop": f"noop/{name}"})
+    return replace(bench, route=route, max_waiting=5)
+
+
 async def test_intake_stops_at_the_backlog_limit_and_goes_on_below_it(
-    api: PrefectApi, bench: Bench
+    api: PrefectApi, narrow: Bench
 ) -> None:
-    narrow, queue = replace(bench, max_waiting=await waiting(api) + 5), bench.route.queue
-    async with bench.broker.connect() as session:
+    queue = narrow.route.queue
+    async with narrow.broker.connect() as session:
         await publish(session, queue, *(event(f"m{i}") for i in range(12)))
         async with narrow.running(api) as bridge:
-            await eventually(
-                lambda: _is(bridge.tally.handed_over, 5), description="the first five", timeout=30
-            )
+            await until_handed_over(bridge, 5)
             assert (await session.depth(queue)).ready == 7
             for run in await api.filter_runs({"tags": {"all_": [f"queue:{queue}"]}}):
                 await api.force_state(
                     run["id"], state_type="CANCELLED", name="Cancelled", message="by the test"
                 )
-            await eventually(
-                lambda: _is(bridge.tally.handed_over, 10), description="five more", timeout=30
-            )
+            await until_handed_over(bridge, 10)
 
 
-async def waiting(api: PrefectApi) -> int:
-    """Count what the backlog counts: runs that are due."""
-    return await api.count_runs(
-        {
-            "state": {"type": {"any_": ["SCHEDULED", "PENDING"]}},
-            "expected_start_time": {"before_": utc_now().isoformat()},
-        }
+async def test_a_backlog_of_lower_bands_keeps_no_higher_ones_out(
+    api: PrefectApi, narrow: Bench
+) -> None:
+    queue = narrow.route.queue
+    async with narrow.broker.connect() as session:
+        await publish_at(session, queue, priority=9, count=8)
+        async with narrow.running(api) as bridge:
+            await until_handed_over(bridge, 5)
+            await publish_at(session, queue, priority=4, count=8)
+            await until_handed_over(bridge, 10)
+            await publish_at(session, queue, priority=0, count=8)
+            await until_handed_over(bridge, 15)
+            await asyncio.sleep(3)
+        assert bridge.tally.handed_over == 15
+        assert bridge.tally.released == 0
+        assert (await session.depth(queue)).ready == 9
+    assert await waiting_in_each_queue(api, queue) == {"high": 5, "normal": 5, "low": 5}
+
+
+async def test_events_of_a_full_band_wait_with_the_broker_whatever_it_takes_them_for(
+    api: PrefectApi, narrow: Bench
+) -> None:
+    queue = narrow.route.queue
+    async with narrow.broker.connect() as session:
+        await publish(session, queue, *(event(f"m{i}", priority=9) for i in range(8)))
+        await publish(session, queue, *(event(f"n{i}") for i in range(2)))
+        async with narrow.running(api) as bridge:
+            await until_handed_over(bridge, 7)
+        assert (await session.depth(queue)).delayed == 3
+    assert await waiting_in_each_queue(api, queue) == {"normal": 2, "low": 5}
+
+
+async def until_handed_over(bridge: Bridge, count: int) -> None:
+    await eventually(
+        lambda: _is(bridge.tally.handed_over, count), description=f"{count} runs", timeout=30
     )
+
+
+async def publish_at(session: Session, queue: str, *, priority: int, count: int) -> None:
+    """Publish events that name no priority themselves."""
+    messages = [
+        Message(body=json.dumps(event(f"p{priority}-{i}")).encode(), priority=priority)
+        for i in range(count)
+    ]
+    assert all(one.error is None for one in await session.publish(queue, messages))
+
+
+async def waiting_in_each_queue(api: PrefectApi, queue: str) -> Counter[str]:
+    runs = await api.filter_runs({"tags": {"all_": [f"queue:{queue}"]}})
+    return Counter(run["work_queue_name"] for run in runs)
 
 
 async def test_a_job_for_later_waits_with_the_broker_until_it_is_near(

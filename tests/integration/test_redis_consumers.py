@@ -122,6 +122,43 @@ async def test_what_a_cancelled_call_took_comes_again_to_the_same_session_uncoun
     assert {one.deliveries for one in arrived} == {1}
 
 
+async def test_a_call_that_is_carried_out_after_its_cancellation_takes_nothing_away(
+    session: Session, queue: str, redis: Redis
+):
+    await session.publish(queue, [Message(body=b"first")])
+    first = await session.receive(queue, max_messages=1, wait=WAIT)
+    [name] = await consumers(redis, queue)
+    receiving = asyncio.create_task(session.receive(queue, max_messages=1, wait=WAIT))
+    await eventually(lambda: blocked(redis), description="the reader is blocked")
+    receiving.cancel()
+    await asyncio.wait([receiving])
+    assert not await session.receive(queue, max_messages=1, wait=timedelta(0))
+    await session.publish(queue, [Message(body=b"late")])
+    assert await redis.xreadgroup("noa", name, {queue: ">"})
+    [late] = await session.receive(queue, max_messages=1, wait=WAIT)
+    assert (late.body, late.deliveries) == (b"late", 1)
+    assert await session.renew(first) == first
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_a_cancellation_ends_a_call_whenever_it_comes(
+    session: Session, queue: str, redis: Redis, *, forgotten: bool
+):
+    await session.declare(queue)
+    await session.publish(queue, [Message(body=b"x")])
+    for steps in range(60):
+        if forgotten:
+            await redis.script_flush()
+        receiving = asyncio.create_task(session.receive(queue, max_messages=1, wait=WAIT))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if receiving.cancel():
+            await asyncio.wait([receiving])
+            assert receiving.cancelled()
+        else:
+            await session.settle([Outcome(one, Release()) for one in receiving.result()])
+
+
 async def test_two_groups_do_not_share_their_leases(
     redis: Redis, broker: RedisBroker, session: Session, queue: str
 ):

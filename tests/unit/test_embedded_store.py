@@ -75,7 +75,7 @@ async def drain(session: Session, batch: int = 50) -> int:
     ],
 )
 def test_no_statement_walks_over_the_table_or_sorts(connection: sqlite3.Connection, statement: str):
-    names = ["queue", "now", "due", "lease", "limit", "priority"]
+    names = ["queue", "now", "due", "lease", "limit", "priority", "lowest"]
     values: dict[str, int] | tuple[int, ...] = (1,) * statement.count("?")
     values = values or dict.fromkeys(names, 1)
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from blocks.message import Band
 from noa_flows.bridge.intake import Intake, Refusal
 from noa_flows.bridge.order import Order
 from noa_flows.labels import DELIVERY_ID, GENERATION, MESSAGE_ID, TENANT, TRACEPARENT
@@ -46,11 +47,17 @@ def test_an_event_becomes_an_order_that_says_where_it_came_from() -> None:
     assert made.deployment == "noop/noop"
     assert made.name == "noop-e-1"
     assert made.parameters == {"echo": 1}
-    assert made.band == "high"
+    assert made.band is Band.HIGH
     assert set(made.tags) == {"noa", "job:noop", "queue:jobs", "message:e-1", "tenant:acme"}
     assert made.labels[MESSAGE_ID] == "e-1"
     assert made.labels[TENANT] == "acme"
     assert made.labels[TRACEPARENT] == TRACE
+
+
+def test_a_priority_is_the_event_s_own_or_else_the_broker_s() -> None:
+    assert order(EVENT).band is Band.NORMAL
+    assert order(EVENT, priority=9).band is Band.LOW
+    assert order({**EVENT, "priority": 0}, priority=9).band is Band.HIGH
 
 
 def test_a_subject_names_the_run() -> None:

@@ -5,7 +5,7 @@ from pydantic import SecretStr
 
 from blocks.errors import BrokerConfigurationError, QueueNameError
 from blocks.redis_broker import RedisBroker
-from blocks.redis_broker.keys import HIGH, LOW, NORMAL, band_of, keys_of
+from blocks.redis_broker.keys import HIGH, LOW, NORMAL, band_number, keys_of
 
 
 def test_prefect_derives_the_slug_that_providers_are_found_by():
@@ -64,7 +64,8 @@ def test_neither_the_address_nor_the_text_of_a_block_shows_the_password():
 
 
 def test_ten_priorities_fall_into_three_bands():
-    assert [band_of(priority) for priority in range(10)] == [HIGH] * 3 + [NORMAL] * 4 + [LOW] * 3
+    bands = [HIGH] * 3 + [NORMAL] * 4 + [LOW] * 3
+    assert [band_number(priority) for priority in range(10)] == bands
 
 
 def test_a_queue_lies_at_keys_that_begin_with_its_name():

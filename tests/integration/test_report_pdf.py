@@ -17,6 +17,7 @@ from noa_flows.job_run import JobRun
 from noa_flows.jobs.report_job import ReportResult, report
 from noa_flows.reports.settings import ReportSettings
 from noa_flows.settings import Settings
+from tests.servers.programs import PDFTOTEXT
 
 Make = Callable[..., Awaitable[ReportResult]]
 
@@ -42,7 +43,7 @@ def orders(count: int) -> list[dict[str, Any]]:
 
 async def text_of(result: ReportResult, *options: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        "pdftotext", *options, result.path, "-", stdout=asyncio.subprocess.PIPE
+        str(PDFTOTEXT.require()), *options, result.path, "-", stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
     assert process.returncode == 0

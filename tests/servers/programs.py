@@ -42,10 +42,11 @@ class Program:
 
 REDIS = Program(name="redis-server", package="redis-server")
 INITDB = Program(name="initdb", package="postgresql", folders="usr/lib/postgresql/*/bin")
+PDFTOTEXT = Program(name="pdftotext", package="poppler-utils")
 POSTGRES = Program(name="postgres", package="postgresql", folders="usr/lib/postgresql/*/bin")
 
 #: Everything `python -m tests.servers.install` sees to. A new provider adds its line here.
-PROGRAMS = (REDIS, INITDB, POSTGRES)
+PROGRAMS = (REDIS, INITDB, POSTGRES, PDFTOTEXT)
 
 
 def missing_packages() -> list[str]:

@@ -14,7 +14,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import URLError
@@ -91,7 +94,7 @@ class LocalInstallation:
     def stop(self) -> None:
         """Stop workers first, so that they can still say goodbye to the server."""
         for process in reversed(self._processes.values()):
-            stop_group(process.pid)
+            stop_family(process.pid)
             process.wait()
 
     def _spawn(self, name: str, command: list[str]) -> None:
@@ -139,28 +142,53 @@ class LocalInstallation:
         raise RuntimeError(f"Prefect's server did not start:\n{tail}")
 
 
-def stop_group(pid: int) -> None:
-    """End a process group: politely, then for good."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(pid, sign)
-        except ProcessLookupError:
-            return
+def stop_family(pid: int) -> None:
+    """End a process group and whatever descends from its leader: politely, then for good.
+
+    Workers stop their flow runs themselves, which are in groups of their own; but a worker that has
+    to be killed leaves them behind.
+    """
+    family = _descendants(pid)
+    for sign, targets in ((signal.SIGTERM, [-pid]), (signal.SIGKILL, [-pid, *family])):
+        for target in targets:
+            with suppress(ProcessLookupError):
+                os.kill(target, sign)
         deadline = time.monotonic() + _STOP_DEADLINE_SECONDS
-        while time.monotonic() < deadline and _is_alive(pid):
+        while any(one.group == pid or one.pid in family for one in _processes()):
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.1)
+        else:
+            return
 
 
-def _is_alive(pid: int) -> bool:
-    """Whether the group still has a process that isn't a zombie."""
+@dataclass(frozen=True, slots=True)
+class _Process:
+    pid: int
+    parent: int
+    group: int
+
+
+def _descendants(pid: int) -> set[int]:
+    children = defaultdict[int, list[int]](list)
+    for process in _processes():
+        children[process.parent].append(process.pid)
+    found, todo = set[int](), [pid]
+    while todo:
+        todo += (fresh := children[todo.pop()])
+        found |= set(fresh)
+    return found
+
+
+def _processes() -> Iterator[_Process]:
+    """All processes but zombies."""
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = entry.read_text().rpartition(")")[2].split()
+            state, parent, group = entry.read_text().rpartition(")")[2].split()[:3]
         except OSError:
             continue
-        if fields[0] != "Z" and int(fields[2]) == pid:
-            return True
-    return False
+        if state != "Z":
+            yield _Process(int(entry.parent.name), int(parent), int(group))
 
 
 def up() -> None:
@@ -189,7 +217,7 @@ def down() -> None:
         print("Nothing is running.")
         return
     for pid in reversed(json.loads(STATE.read_text(encoding="utf-8"))["pids"].values()):
-        stop_group(int(pid))
+        stop_family(int(pid))
     STATE.unlink()
     print("Stopped.")
 
@@ -224,6 +252,9 @@ def _free_port() -> int:
 
 def main() -> None:
     """Dispatch on the command."""
+    # Started in the background of a script, it would hand on that SIGINT is ignored; but that is
+    # how Prefect stops a worker.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     commands = {"up": up, "down": down, "demo": demo}
     if len(sys.argv) != 2 or sys.argv[1] not in commands:  # noqa: PLR2004
         sys.exit(f"usage: {sys.argv[0]} {'|'.join(commands)}")

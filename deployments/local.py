@@ -175,8 +175,9 @@ def _descendants(pid: int) -> set[int]:
         children[process.parent].append(process.pid)
     found, todo = set[int](), [pid]
     while todo:
-        todo += (fresh := children[todo.pop()])
-        found |= set(fresh)
+        fresh = children[todo.pop()]
+        todo.extend(fresh)
+        found.update(fresh)
     return found
 
 

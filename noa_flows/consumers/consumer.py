@@ -19,7 +19,7 @@ from noa_flows.bridge.assembly import open_bridge
 from noa_flows.bridge.bridge import DeadLetterHook
 from noa_flows.bridge.route import Route
 from noa_flows.consumers.succession import living_predecessor
-from noa_flows.consumers.termination import Termination
+from noa_flows.consumers.termination import ended_by_sigterm
 from noa_flows.errors import ConfigurationError
 from noa_flows.jobs import find_job
 from noa_flows.prefect_api import PATIENT, connect_to_prefect
@@ -80,7 +80,7 @@ async def consume(subscription: Subscription) -> str | State[str]:
             ) as bridge,
         ):
             logger.info("Consuming %s from %s.", route.queue, route.address)
-            with Termination():
+            with ended_by_sigterm():
                 await bridge.run()
     return "stopped"
 

@@ -10,55 +10,47 @@ import asyncio
 import signal
 import socket
 import threading
-from types import TracebackType
-from typing import Self
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from prefect.exceptions import TerminationSignal
 
 
-class Termination:
-    """Ends the block by `TerminationSignal` when SIGTERM comes and the signal got lost.
+@contextmanager
+def ended_by_sigterm() -> Generator[None]:
+    """End the block by `TerminationSignal` where SIGTERM came and the exception got lost.
 
     Does nothing outside the main thread, where no signal is handled.
 
     Example:
-        >>> with Termination():
+        >>> with ended_by_sigterm():
         ...     await bridge.run()
     """
+    task = asyncio.current_task()
+    if task is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    got_lost = False
 
-    def __init__(self) -> None:
-        self._task = asyncio.current_task()
-        self._got_lost = False
-
-    def __enter__(self) -> Self:
-        self._is_main = threading.current_thread() is threading.main_thread()
-        if self._is_main:
-            self._here, self._there = socket.socketpair()
-            for end in (self._here, self._there):
-                end.settimeout(0)
-            self._previous = signal.set_wakeup_fd(self._there.fileno(), warn_on_full_buffer=False)
-            asyncio.get_running_loop().add_reader(self._here, self._notice)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if not self._is_main:
-            return
-        asyncio.get_running_loop().remove_reader(self._here)
-        signal.set_wakeup_fd(self._previous)
-        self._here.close()
-        self._there.close()
-        if self._got_lost and self._task is not None:
-            self._task.uncancel()
-            raise TerminationSignal(signal.SIGTERM) from error
-
-    def _notice(self) -> None:
-        signals = self._here.recv(4096)
+    def notice() -> None:
+        nonlocal got_lost
         # Whoever is being cancelled already mustn't be disturbed in its cleaning up.
-        if signal.SIGTERM in signals and self._task is not None and not self._task.cancelling():
-            self._got_lost = True
-            self._task.cancel()
+        if signal.SIGTERM in here.recv(4096) and not task.cancelling():
+            got_lost = True
+            task.cancel()
+
+    here, there = socket.socketpair()
+    with here, there:
+        here.settimeout(0)
+        there.settimeout(0)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(here, notice)
+        previous = signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(previous)
+            loop.remove_reader(here)
+            if got_lost:
+                task.uncancel()
+                raise TerminationSignal(signal.SIGTERM)

@@ -12,7 +12,7 @@ import pytest
 from prefect.exceptions import TerminationSignal
 from prefect.utilities.engine import capture_sigterm
 
-from noa_flows.consumers.termination import Termination
+from noa_flows.consumers.termination import ended_by_sigterm
 
 
 def be_deaf(_number: int, _frame: FrameType | None) -> None:
@@ -41,7 +41,7 @@ async def consume(cleaned_up: list[str]) -> None:
     """What a consumer does, with cleaning up that takes a while."""
     with capture_sigterm():
         try:
-            with Termination():
+            with ended_by_sigterm():
                 await asyncio.sleep(20)
         finally:
             await asyncio.sleep(0.05)
@@ -82,6 +82,6 @@ def test_sigterm_ends_a_consumer_whatever_it_interrupts(
 
 
 async def test_a_consumer_that_ends_leaves_no_trace() -> None:
-    with Termination():
+    with ended_by_sigterm():
         pass
     assert signal.set_wakeup_fd(-1) == -1

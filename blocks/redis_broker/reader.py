@@ -132,9 +132,10 @@ class Reader:
 
     async def _give_back_strays(self, keys: Keys) -> None:
         """Release what was taken for this session by a call whose answer was lost."""
-        if keys.queue not in self._unsure:
+        until = self._unsure.get(keys.queue)
+        if until is None:
             return
-        over = time.monotonic() >= self._unsure[keys.queue]
+        over = time.monotonic() >= until
         # The first answer says that Redis has read what was sent to it before, the second that it
         # has noticed which connections were closed after that, and serves their calls no more.
         await self._wire.ping()
@@ -147,7 +148,9 @@ class Reader:
         for gone in [one for one in self._held if one[0] == keys.queue and one not in pending]:
             del self._held[gone]
         await self._release(keys, [stray for _, stray in pending - self._held.keys()])
-        if over:
+        # A call that was lost meanwhile has set another time, and a session that ends may have been
+        # quicker.
+        if over and self._unsure.get(keys.queue) == until:
             del self._unsure[keys.queue]
 
     async def _release(self, keys: Keys, receipts: Iterable[Receipt]) -> None:

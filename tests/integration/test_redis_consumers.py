@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from blocks.broker import Session
+from blocks.errors import BrokerError
 from blocks.message import Dead, Done, Message, Outcome, Release
 from blocks.redis_broker import RedisBroker
 from tests.conformance.holder import holder
@@ -138,6 +139,22 @@ async def test_a_call_that_is_carried_out_after_its_cancellation_takes_nothing_a
     [late] = await session.receive(queue, max_messages=1, wait=WAIT)
     assert (late.body, late.deliveries) == (b"late", 1)
     assert await session.renew(first) == first
+
+
+async def test_a_session_ends_well_beside_a_call_that_looks_for_strays(
+    broker: RedisBroker, queue: str, redis: Redis
+):
+    async with broker.connect() as leaving:
+        receiving = asyncio.create_task(leaving.receive(queue, max_messages=1, wait=WAIT))
+        await eventually(lambda: blocked(redis), description="the reader is blocked")
+        receiving.cancel()
+        await asyncio.wait([receiving])
+        # Both of them find that no more strays can come.
+        await asyncio.sleep(1.1)
+        looking = asyncio.create_task(leaving.receive(queue, max_messages=1, wait=timedelta(0)))
+        await asyncio.sleep(0)
+    [outcome] = await asyncio.gather(looking, return_exceptions=True)
+    assert outcome == [] or isinstance(outcome, BrokerError)
 
 
 @pytest.mark.parametrize("forgotten", [False, True])

@@ -28,6 +28,7 @@ from deployments.demo import show
 PROJECT: Final = Path(__file__).resolve().parent.parent
 HOME: Final = PROJECT / ".noa"
 STATE: Final = HOME / "running.json"
+_SERVER: Final = PROJECT / "deployments" / "sqlite_server.py"
 _FAVOURITE_PORT: Final = 4200
 _SERVER_DEADLINE_SECONDS: Final = 90
 _STOP_DEADLINE_SECONDS: Final = 20
@@ -65,7 +66,7 @@ class LocalInstallation:
         """
         HOME.mkdir(exist_ok=True)
         address = ["--host", "127.0.0.1", "--port", str(self._port)]
-        self._spawn("server", ["prefect", "server", "start", *address])
+        self._spawn("server", ["python", "-P", str(_SERVER), *address])
         self._await_server()
         self._bury_the_dead()
         for pool, limit in (("noa", 2), ("noa-consumers", 8)):

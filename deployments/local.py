@@ -69,8 +69,8 @@ class LocalInstallation:
         self._spawn("server", ["python", "-P", str(_SERVER), *address])
         self._await_server()
         self._bury_the_dead()
-        for pool, limit in (("noa", 2), ("noa-consumers", 8)):
-            command = ["prefect", "worker", "start", "--type", "process", "--pool", pool]
+        for pool, kind, limit in (("noa", "warm", 2), ("noa-consumers", "process", 8)):
+            command = ["prefect", "worker", "start", "--type", kind, "--pool", pool]
             self._spawn(pool, [*command, "--limit", str(limit)])
         self.run([sys.executable, str(PROJECT / "deployments" / "apply.py")])
 

@@ -41,6 +41,16 @@ class WorkerSettings(SettingsGroup):
         le=1,
         description="The share of busy workers, from 0 to 1, above which one more is started.",
     )
+    drain_seconds: float = Field(
+        default=30,
+        ge=0,
+        description="How long a worker that is told to stop waits for its runs to end.",
+    )
+    memory_limit_mib: int | None = Field(
+        default=None,
+        ge=64,
+        description="Resident memory (MiB) above which a run's process is killed; none by default.",
+    )
 
     @model_validator(mode="after")
     def _least_is_not_above_most(self) -> Self:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from noa_flows.work_pools import read_work_pools
 from tests.project import PROJECT
 from tests.servers.prefect_server import PrefectServer
 from tests.servers.prefect_worker import PrefectWorker
@@ -66,11 +67,17 @@ class Installation:
     def worker(
         self, pool: str, *, limit: int = 2, settings: Mapping[str, str] | None = None
     ) -> Generator[PrefectWorker]:
-        """Run a process worker in a folder that has nothing to do with the project."""
+        """Run a worker of the pool's kind in a folder that has nothing to do with the project."""
         elsewhere = self.folder / f"worker-{pool}"
         elsewhere.mkdir(exist_ok=True)
         environment = {**self.settings, "PYTHONPATH": str(PROJECT), **(settings or {})}
+        kinds = {found.name: found.type for found in read_work_pools(PROJECT / "prefect.yaml")}
         with PrefectWorker(
-            self.server, pool, sources=elsewhere, limit=limit, settings=environment
+            self.server,
+            pool,
+            sources=elsewhere,
+            kind=kinds[pool],
+            limit=limit,
+            settings=environment,
         ) as worker:
             yield worker

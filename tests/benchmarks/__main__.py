@@ -7,11 +7,12 @@ from typing import Any
 
 from tests.benchmarks.hand_over import measure_hand_over
 from tests.benchmarks.providers import measure_providers
-from tests.benchmarks.table import Table
+from tests.benchmarks.workers import measure_workers
 
-BENCHMARKS: Mapping[str, Callable[[], Coroutine[Any, Any, Table]]] = {
+BENCHMARKS: Mapping[str, Callable[[], Coroutine[Any, Any, object]]] = {
     "hand-over": measure_hand_over,
     "providers": measure_providers,
+    "workers": measure_workers,
 }
 
 

@@ -62,7 +62,12 @@ async def ledger_under_fire(
         events = [_event(number, book) for number in range(plan.messages)]
         await Publisher(site.session, site.queue).publish(events)
         worker = PrefectWorker(
-            site.prefect, "noa", sources=site.folder, limit=_AT_ONCE, settings=_JOBS
+            site.prefect,
+            "noa",
+            sources=site.folder,
+            kind="warm",
+            limit=_AT_ONCE,
+            settings=_JOBS,
         )
         with worker, site.consumers:
             for progress, blow in plan.schedule():

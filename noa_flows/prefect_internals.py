@@ -1,0 +1,144 @@
+"""Every private name of Prefect's that noa-flows uses, and nothing else.
+
+A new Prefect may move any of them; `tests/unit/test_prefect_internals.py` then says which. What is
+replaced or overridden, and so isn't imported, stands in `OVERRIDDEN`, to be checked likewise.
+"""
+
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import cache
+from types import ModuleType
+from typing import Any, Final
+from uuid import UUID
+
+import anyio.lowlevel
+import prefect.client.orchestration
+from prefect import flow_engine
+from prefect._flow_run_suspension import (
+    mark_flow_run_suspension_requested,
+    observe_flow_run_suspension,
+)
+from prefect._internal.observers import FlowRunSuspendingObserver
+from prefect.client.orchestration import PrefectClient, SyncPrefectClient
+from prefect.client.schemas.objects import State
+from prefect.runner._control_channel import ControlChannel
+from prefect.runner._flow_run_executor import FlowRunExecutionResult, FlowRunExecutorContext
+from prefect.runner._hook_runner import HookRunner
+from prefect.runner._process_manager import (
+    ProcessHandle,
+    create_isolated_termination_scope,
+)
+from prefect.workers.process import ProcessJobConfiguration
+
+__all__ = [
+    "OVERRIDDEN",
+    "ControlChannel",
+    "FlowRunExecutionResult",
+    "FlowRunExecutorContext",
+    "HookRunner",
+    "ProcessHandle",
+    "SuspensionObserver",
+    "create_isolated_termination_scope",
+    "csrf_is_off",
+    "has_own_command",
+    "mark_flow_run_suspension_requested",
+    "observe_flow_run_suspension",
+    "replace_in_engine",
+    "send_heartbeats",
+    "share_ssl_contexts",
+    "spare_greetings",
+]
+
+#: Beats for a run while its context is open.
+send_heartbeats: Final[Callable[..., AbstractContextManager[None]]] = flow_engine._send_heartbeats
+
+#: Where a name is replaced or overridden → its parameters, as they have to be.
+OVERRIDDEN: Final[Mapping[str, tuple[str, ...]]] = {
+    "prefect.flow_engine:observe_flow_run_suspension": (
+        "flow_run_id",
+        "suspension_request",
+        "polling_interval",
+    ),
+    "prefect.flow_engine:_send_heartbeats": ("engine", "join_on_exit"),
+    "prefect.workers.base:BaseWorker._cancel_run": ("self", "flow_run_id"),
+    "prefect.workers.base:BaseWorker._give_worker_labels_to_flow_run": ("self", "flow_run_id"),
+    "prefect.workers.base:BaseWorker._initialize_after_sync": ("self",),
+    "prefect.workers.base:BaseWorker._mark_flow_run_as_cancelled": (
+        "self",
+        "flow_run",
+        "state_updates",
+    ),
+    "prefect.workers.base:BaseWorker._propose_pending_state": ("self", "flow_run"),
+    "prefect.workers.base:BaseWorker._propose_submitting_state": ("self", "flow_run"),
+    "prefect.workers.base:BaseWorker._submit_scheduled_flow_runs": ("self", "flow_run_response"),
+    "prefect.workers.base:BaseWorker._release_limit_slot": ("self", "flow_run_id"),
+}
+
+
+def replace_in_engine(
+    *,
+    observe_flow_run_suspension: Callable[..., AbstractContextManager[None]],
+    send_heartbeats: Callable[..., AbstractContextManager[None]],
+) -> None:
+    """Let Prefect's engine use these in this process."""
+    flow_engine.observe_flow_run_suspension = observe_flow_run_suspension
+    flow_engine._send_heartbeats = send_heartbeats
+
+
+class SuspensionObserver(FlowRunSuspendingObserver):
+    """Prefect's observer of suspensions, which needn't read a run whose state is known."""
+
+    def watch(self, flow_run_id: UUID, state: State[Any]) -> None:
+        """Watch a run from a state on that the server has just accepted."""
+        self._watches[flow_run_id] = watch = self._create_watch(flow_run_id)
+        watch.initialize(state)
+
+
+def has_own_command(configuration: ProcessJobConfiguration) -> bool:
+    """Whether a deployment or pool names the command that starts its runs."""
+    return configuration._command_configured
+
+
+def csrf_is_off(client: PrefectClient) -> bool:
+    """Whether the server has told this client that it wants no tokens."""
+    return not client._client.enable_csrf_support
+
+
+def spare_greetings(api_url: str, *, csrf_off: bool) -> None:
+    """Let this process's clients take a server for compatible, and for one that wants no tokens.
+
+    Each client asks both before its first call; the worker has asked already.
+    """
+    for kind in (SyncPrefectClient, PrefectClient):
+        _spare_greetings_of(kind, api_url, csrf_off=csrf_off)
+
+
+def _spare_greetings_of(kind: type[Any], api_url: str, *, csrf_off: bool) -> None:
+    initialise, check_version = kind.__init__, kind.raise_for_api_version_mismatch
+
+    def initialised(self: Any, *arguments: Any, **named: Any) -> None:
+        initialise(self, *arguments, **named)
+        if csrf_off and str(self.api_url).rstrip("/") == api_url.rstrip("/"):
+            self._client.enable_csrf_support = False
+
+    def checked(self: Any) -> Any:
+        if str(self.api_url).rstrip("/") != api_url.rstrip("/"):
+            return check_version(self)
+        return anyio.lowlevel.checkpoint() if kind is PrefectClient else None
+
+    kind.__init__, kind.raise_for_api_version_mismatch = initialised, checked
+
+
+def share_ssl_contexts() -> None:
+    """Let all of Prefect's clients in this process share what their certificates are verified with.
+
+    Each client makes its own, also for a server without TLS, and reads all certificates for it: 40
+    milliseconds, three times a run.
+    """
+    ssl = prefect.client.orchestration.ssl
+    shared = ModuleType("ssl")
+    shared.__dict__.update(ssl.__dict__)
+    shared.__dict__["create_default_context"] = cache(ssl.create_default_context)
+    prefect.client.orchestration.ssl = shared

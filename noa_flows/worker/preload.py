@@ -1,0 +1,49 @@
+"""What the fork server imports before the first run comes; importing this module does it.
+
+The processes of the runs are forked from it, and share what is imported here.
+"""
+
+import gc
+import logging
+from importlib import import_module
+from typing import Final
+
+from prefect.client.orchestration import get_client
+
+from noa_flows.jobs import BUILT_IN
+from noa_flows.prefect_internals import share_ssl_contexts
+
+#: What Prefect imports on the way of a flow run, some of it late.
+_MODULES: Final = (
+    "prefect.flow_engine",
+    "prefect.task_engine",
+    "prefect.artifacts",
+    "prefect.deployments.steps.core",
+    "prefect.deployments.steps.pull",
+    "prefect.events.clients",
+    "prefect.events.worker",
+    "prefect.filesystems",
+    "prefect.logging.handlers",
+    "prefect.results",
+    "prefect.cli",
+    "noa_flows.artifacts",
+    "noa_flows.worker.attempt",
+)
+
+
+def _preload() -> None:
+    for name in (*_MODULES, *(place.partition(":")[0] for place in BUILT_IN.values())):
+        try:
+            import_module(name)
+        except ImportError:
+            # A run that needs it says so itself, where its owner reads it.
+            logging.getLogger(__name__).warning("can't import %s ahead", name, exc_info=True)
+    share_ssl_contexts()
+    # Made and dropped for the sake of the certificates that it reads.
+    get_client(sync_client=True)
+    # What is imported stays; a collection in a run needn't touch, and so copy, its memory.
+    gc.collect()
+    gc.freeze()
+
+
+_preload()

@@ -1,0 +1,441 @@
+"""A Prefect worker whose flow runs start in processes that are ready for them."""
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import anyio
+import anyio.abc
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import WorkerFlowRunResponse
+from prefect.exceptions import Abort, ObjectNotFound
+from prefect.settings import get_current_settings
+from prefect.states import Pending
+from prefect.utilities.engine import propose_state
+from prefect.utilities.processutils import sanitize_subprocess_env
+from prefect.workers.process import (
+    ProcessJobConfiguration,
+    ProcessVariables,
+    ProcessWorker,
+    ProcessWorkerResult,
+)
+from pydantic import Field
+from typing_extensions import override
+
+from noa_flows.prefect_internals import (
+    FlowRunExecutionResult,
+    FlowRunExecutorContext,
+    ProcessHandle,
+    SuspensionObserver,
+    csrf_is_off,
+    has_own_command,
+)
+from noa_flows.settings import get_settings
+from noa_flows.worker.arrivals import watch_arrivals
+from noa_flows.worker.attempt import Suspended
+from noa_flows.worker.hooks import WarmHooks
+from noa_flows.worker.known import Known
+from noa_flows.worker.processes import ProcessStats, Scale, WarmProcesses
+from noa_flows.worker.reads import Reads
+from noa_flows.worker.starter import WarmStarter
+
+#: What an interpreter reads when it starts: a run that changes these gets one of its own.
+_INTERPRETER_VARIABLES: Final = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "OMP_", "OPENBLAS_", "MKL_")
+#: How long Prefect takes, at most, to see that a process has gone that it has killed.
+_KILLING_SECONDS: Final = 40
+_NOTICING_SECONDS: Final = 2
+_SHARED_READS: Final = (
+    "read_deployment",
+    "read_flow",
+    "read_work_queue",
+    "read_server_default_result_storage",
+)
+_AUTO_INSTALL: Final = "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES"
+_MEMORY_LIMIT: Final = Field(
+    default=None,
+    ge=64,
+    title="Memory Limit (MiB)",
+    description="Resident memory above which the flow run's process is killed. Default: the "
+    "setting `workers.memory_limit_mib` of noa-flows.",
+)
+
+
+class WarmJobConfiguration(ProcessJobConfiguration):
+    """What a flow run's process gets; as for Prefect's process worker, and a memory limit."""
+
+    memory_limit_mib: int | None = _MEMORY_LIMIT
+
+
+class WarmVariables(ProcessVariables):
+    """The job variables of a warm work pool."""
+
+    memory_limit_mib: int | None = _MEMORY_LIMIT
+
+
+class WarmWorker(ProcessWorker):
+    """Executes flow runs in processes with Prefect and the jobs imported ahead.
+
+    Each run has a process of its own, forked from one that has done nothing but import: nothing of
+    a run is left for the next, and the memory doesn't grow. A run with a `command`, or with
+    variables that an interpreter reads when it starts (`PYTHONPATH` …), is executed as by Prefect's
+    process worker.
+
+    Example:
+        $ prefect worker start --type warm --pool noa
+    """
+
+    type = "warm"
+    job_configuration = WarmJobConfiguration
+    job_configuration_variables = WarmVariables
+
+    _display_name = "Warm process"
+    _description = "Execute flow runs in processes that are ready, within milliseconds."
+    _documentation_url = ""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        settings = get_settings().workers
+        self._processes = WarmProcesses(
+            Scale(
+                minimum=settings.min_workers,
+                maximum=self._limit or settings.max_workers,
+                threshold=settings.scaling_threshold,
+            )
+        )
+        self._limit = self._limit or settings.max_workers
+        self._environment = dict(os.environ)
+        self._executors = FlowRunExecutorContext()
+        self._hooks = WarmHooks(self._processes)
+        self._suspensions = SuspensionObserver(on_suspended=self._tell_suspended)
+        #: Those executed in a warm process now.
+        self._warm_runs = set[UUID]()
+        #: Polled, and not submitted yet, for want of a free process.
+        self._waiting = deque[WorkerFlowRunResponse]()
+        #: Runs have been announced since the last poll.
+        self._has_news = False
+        self._is_polling = False
+        self._arrivals: asyncio.Task[None] | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self._takes_runs = True
+        #: No run is at hand any more, where the worker takes no others.
+        self._idle = asyncio.Event()
+
+    def process_stats(self) -> Sequence[ProcessStats]:
+        """Describe the worker's processes, busy ones first."""
+        return self._processes.stats()
+
+    def resize(self, scale: Scale) -> None:
+        """Follow another scale from now on; no run is touched."""
+        self._processes.resize(scale)
+        self._limit = scale.maximum
+        if self._limiter is not None:
+            self._limiter.total_tokens = scale.maximum
+
+    @override
+    async def start(
+        self,
+        run_once: bool = False,
+        with_healthcheck: bool = False,
+        printer: Callable[..., None] = print,
+    ) -> None:
+        """Work until told to stop: at SIGTERM, once the runs at hand have ended, or time is up.
+
+        A second SIGTERM, like SIGINT, stops the runs as well; they become Crashed.
+        """
+        loop = asyncio.get_running_loop()
+        with suppress(NotImplementedError, RuntimeError):  # not in the main thread
+            loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
+        await super().start(run_once, with_healthcheck, printer)
+
+    def _on_sigterm(self) -> None:
+        if self._draining is not None:
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            self._draining = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        """Let the runs at hand end, while there is patience, and end as by an interrupt."""
+        patience = get_settings().workers.drain_seconds
+        self._logger.info(
+            "Stopping once %d runs have ended, after %s seconds at the latest.",
+            self.limiter.borrowed_tokens,
+            patience,
+        )
+        with anyio.move_on_after(patience):
+            await self.finish_runs()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    async def finish_runs(self) -> None:
+        """Take no more runs, and return once those at hand have ended."""
+        self._takes_runs = False
+        self._waiting.clear()
+        if self.limiter.borrowed_tokens > 0:
+            await self._idle.wait()
+
+    @override
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        return await super().get_and_submit_flow_runs() if self._takes_runs else []
+
+    @override
+    async def setup(self) -> None:
+        for part in (self._processes, self._executors, self._suspensions):
+            await self._exit_stack.enter_async_context(part)
+        await super().setup()
+        self._share_reads()
+        self._processes.open()
+
+    def _share_reads(self) -> None:
+        """Read what many runs share once a second, and spare the runs what was asked already."""
+        client = self.client
+        for method in _SHARED_READS:
+            setattr(client, method, Reads(getattr(client, method)))
+        update = self._unless_it_is_the_pid(client.update_flow_run)
+        setattr(client, "update_flow_run", update)  # noqa: B010 — a method of this one client
+
+    def _unless_it_is_the_pid(self, update: Callable[..., Any]) -> Callable[..., Any]:
+        """Leave the process id of a warm run to the run, which makes such a call anyway."""
+
+        @wraps(update)
+        async def updated(flow_run_id: UUID, **named: Any) -> Any:
+            if set(named) == {"infrastructure_pid"} and flow_run_id in self._warm_runs:
+                return None
+            return await update(flow_run_id, **named)
+
+        return updated
+
+    @override
+    async def teardown(self, *exc_info: Any) -> None:
+        if self._arrivals is not None:
+            self._arrivals.cancel()
+        await super().teardown(*exc_info)
+
+    @override
+    async def run(  # type: ignore[override]
+        self,
+        flow_run: FlowRun,
+        configuration: WarmJobConfiguration,
+        task_status: anyio.abc.TaskStatus[int] | None = None,
+    ) -> ProcessWorkerResult:
+        environment = _environment_of(configuration)
+        if self._needs_its_own_interpreter(configuration, environment):
+            return await super().run(flow_run, configuration, task_status)
+        with _folder_of(configuration) as folder:
+            starter = WarmStarter(
+                processes=self._processes,
+                known=await self._known_of(flow_run),
+                control_channel=self._executors.control_channel,
+                environment=environment,
+                folder=Path(folder),
+                stream_output=configuration.stream_output,
+                memory_limit_bytes=_memory_limit_of(configuration),
+            )
+            self._warm_runs.add(flow_run.id)
+            try:
+                return await self._execute(flow_run, starter, task_status)
+            finally:
+                self._warm_runs.discard(flow_run.id)
+
+    async def _known_of(self, flow_run: FlowRun) -> Known:
+        read = self.client
+        deployment, queue = flow_run.deployment_id, flow_run.work_queue_id
+        return Known(
+            flow_run=flow_run,
+            flow=await read.read_flow(flow_run.flow_id),
+            deployment=None if deployment is None else await read.read_deployment(deployment),
+            work_pool=self.work_pool,
+            work_queue=None if queue is None else await read.read_work_queue(queue),
+            result_storage=await read.read_server_default_result_storage(),
+            api_url=str(read.api_url),
+            csrf_off=csrf_is_off(read),
+        )
+
+    @override
+    async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
+        """Take the run, where nobody else has, and remember the state that it is in by that."""
+        logger = self.get_flow_run_logger(flow_run)
+        try:
+            state = await propose_state(self.client, Pending(), flow_run_id=flow_run.id)
+        except Abort as abort:
+            logger.info("The run %s isn't taken: %s", flow_run.id, abort)
+            return False
+        except Exception:
+            logger.exception("The run %s can't be taken; it is tried again.", flow_run.id)
+            return False
+        if not state.is_pending():
+            logger.info("The run %s isn't taken: it is %s now.", flow_run.id, state.name)
+            return False
+        flow_run.state = state
+        return True
+
+    @override
+    async def _propose_submitting_state(self, flow_run: FlowRun) -> None:
+        """Say nothing: a run is in this state for as long as its infrastructure needs to start."""
+
+    @override
+    async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
+        """Give the run the worker's labels, while its process starts."""
+        self._tasks.start_soon(super()._give_worker_labels_to_flow_run, flow_run_id)
+
+    async def _execute(
+        self,
+        flow_run: FlowRun,
+        starter: WarmStarter,
+        task_status: anyio.abc.TaskStatus[int] | None,
+    ) -> ProcessWorkerResult:
+        executor = self._executors.create_executor(
+            flow_run, starter, hook_runner=self._hooks, propose_submitting=False
+        )
+        execution: FlowRunExecutionResult | None = None
+
+        async def submit(
+            *, task_status: anyio.abc.TaskStatus[ProcessHandle] = anyio.TASK_STATUS_IGNORED
+        ) -> None:
+            nonlocal execution
+            execution = await executor.submit(task_status=task_status)
+
+        self._hooks.remember(flow_run.id, starter.environment)
+        async with anyio.create_task_group() as group:
+            handle = await group.start(submit)
+            if task_status is not None:
+                task_status.started(handle.pid)
+            if flow_run.state is not None:
+                self._suspensions.watch(flow_run.id, flow_run.state)
+        self._suspensions.remove_in_flight_flow_run_id(flow_run.id)
+        if execution is None or execution.status_code is None:
+            raise RuntimeError("the flow run's process could not be started")
+        if execution.status_code != 0:
+            patience = _KILLING_SECONDS if execution.status_code < 0 else _NOTICING_SECONDS
+            self._tasks.start_soon(self._settle_cancellation, flow_run.id, patience)
+        return ProcessWorkerResult(
+            status_code=execution.status_code, identifier=str(execution.handle.pid)
+        )
+
+    async def _settle_cancellation(self, flow_run_id: UUID, patience: float) -> None:
+        """Call a run cancelled that ended while it was being cancelled, if nobody else does.
+
+        A run that isn't allowed to begin any more, since it is being cancelled, ends before Prefect
+        has found its process; and who doesn't find it leaves the run Cancelling.
+        """
+        await anyio.sleep(patience)
+        with suppress(ObjectNotFound):
+            flow_run = await self.client.read_flow_run(flow_run_id)
+            if flow_run.state is not None and flow_run.state.is_cancelling():
+                message = "The flow run was cancelled before its first line."
+                await self._mark_flow_run_as_cancelled(flow_run, {"message": message})
+
+    @override
+    async def _cancel_run(self, flow_run_id: UUID) -> None:
+        """Cancel a run that has no process yet; Prefect's executor cancels those that have."""
+        if self._processes.find(flow_run_id) is None:
+            await super()._cancel_run(flow_run_id)
+
+    def _needs_its_own_interpreter(
+        self, configuration: WarmJobConfiguration, environment: Mapping[str, str]
+    ) -> bool:
+        changed = {
+            name
+            for name in {*environment, *self._environment}
+            if environment.get(name) != self._environment.get(name)
+        }
+        return (
+            has_own_command(configuration)
+            or _AUTO_INSTALL in changed
+            or any(name.startswith(_INTERPRETER_VARIABLES) for name in changed)
+        )
+
+    def _tell_suspended(self, flow_run_id: UUID, state: State[Any]) -> None:
+        if (process := self._processes.find(flow_run_id)) is not None:
+            process.tell(Suspended(state))
+
+    @override
+    async def _initialize_after_sync(self) -> None:
+        await super()._initialize_after_sync()
+        if self._work_pool is not None and self._arrivals is None:
+            self._arrivals = asyncio.create_task(
+                watch_arrivals(self._work_pool.id, self._look_for_work)
+            )
+
+    @property
+    def _tasks(self) -> anyio.abc.TaskGroup:
+        assert self._runs_task_group is not None, "the worker isn't set up"
+        return self._runs_task_group
+
+    def _look_for_work(self) -> None:
+        """Poll now, or as soon as a process is free."""
+        self._has_news = True
+        if self._is_polling or not self.is_setup or self.limiter.available_tokens == 0:
+            return
+        self._is_polling = True
+        self._tasks.start_soon(self._poll_while_there_are_news)
+
+    async def _poll_while_there_are_news(self) -> None:
+        try:
+            while self._has_news and self.limiter.available_tokens > 0:
+                self._has_news = False
+                await self.get_and_submit_flow_runs()
+        except Exception as error:  # noqa: BLE001 — Prefect's own loop polls as well, and counts
+            self._logger.debug("could not poll: %s", error)
+        finally:
+            self._is_polling = False
+
+    @override
+    async def _submit_scheduled_flow_runs(
+        self, flow_run_response: list[WorkerFlowRunResponse]
+    ) -> list[FlowRun]:
+        """Submit as many as there are processes for, and keep the others until one is free.
+
+        Prefect forgets the others until it polls again.
+        """
+        self._waiting = deque(flow_run_response)
+        return await self._submit_waiting()
+
+    async def _submit_waiting(self) -> list[FlowRun]:
+        submitted: list[FlowRun] = []
+        while self._waiting and self.limiter.available_tokens > 0:
+            submitted += await super()._submit_scheduled_flow_runs([self._waiting.popleft()])
+        return submitted
+
+    @override
+    def _release_limit_slot(self, flow_run_id: UUID) -> None:
+        super()._release_limit_slot(flow_run_id)
+        if self.limiter.borrowed_tokens == 0:
+            self._idle.set()
+        if not self.is_setup or not self._takes_runs:
+            return
+        if self._waiting:
+            self._tasks.start_soon(self._submit_waiting)
+        elif self._has_news:
+            self._look_for_work()
+
+
+def _environment_of(configuration: WarmJobConfiguration) -> Mapping[str, str]:
+    """Everything that the run's process is to have, as Prefect's process worker gives it."""
+    settings = get_current_settings().to_environment_variables(exclude_unset=True)
+    return sanitize_subprocess_env(
+        {
+            **os.environ,
+            **settings,
+            **configuration.env,
+            # The worker does these: the process may be gone.
+            "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
+        }
+    )
+
+
+def _folder_of(configuration: WarmJobConfiguration) -> AbstractContextManager[str | Path]:
+    if configuration.working_dir is not None:
+        return nullcontext(configuration.working_dir)
+    return tempfile.TemporaryDirectory(prefix="noa-run-", ignore_cleanup_errors=True)
+
+
+def _memory_limit_of(configuration: WarmJobConfiguration) -> int | None:
+    mebibytes = configuration.memory_limit_mib or get_settings().workers.memory_limit_mib
+    return None if mebibytes is None else mebibytes * 2**20

@@ -1,0 +1,86 @@
+"""The private names of Prefect's that noa-flows rests on are where they were."""
+
+import ast
+import inspect
+import re
+from importlib import import_module
+from operator import attrgetter
+from typing import Any
+
+import prefect
+import pytest
+
+from tests.project import PROJECT
+
+_OURS = PROJECT / "noa_flows" / "prefect_internals.py"
+_PRIVATE_IMPORT = re.compile(r"^\s*(?:from|import)\s+prefect(?:\.\w+)*\._", re.MULTILINE)
+
+
+def imported() -> list[str]:
+    """Read what the file imports of Prefect's, without importing it."""
+    imports = [
+        node for node in ast.parse(_OURS.read_text()).body if isinstance(node, ast.ImportFrom)
+    ]
+    return [f"{one.module}:{alias.name}" for one in imports for alias in one.names]
+
+
+def overridden() -> dict[str, tuple[str, ...]]:
+    """Read the file's table, likewise."""
+    for node in ast.parse(_OURS.read_text()).body:
+        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "OVERRIDDEN":
+            return ast.literal_eval(node.value or ast.Constant(""))
+    raise AssertionError("there is no OVERRIDDEN")
+
+
+def find(place: str) -> Any:
+    """Look a name up by `module:path`, and say clearly where it has gone."""
+    module, _, path = place.partition(":")
+    try:
+        return attrgetter(path)(import_module(module))
+    except (ImportError, AttributeError) as error:
+        pytest.fail(
+            f"Prefect {prefect.__version__} has no {place} any more ({error}); see to "
+            "noa_flows/prefect_internals.py, and to whoever uses it"
+        )
+
+
+@pytest.mark.parametrize("place", [one for one in imported() if one.startswith("prefect")])
+def test_what_is_imported_is_there(place: str) -> None:
+    find(place)
+
+
+@pytest.mark.parametrize("place", overridden())
+def test_what_is_replaced_or_overridden_takes_what_it_took(place: str) -> None:
+    found = tuple(inspect.signature(find(place)).parameters)
+
+    assert found == overridden()[place], f"Prefect {prefect.__version__} has changed {place}"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "prefect.client.orchestration:ssl.create_default_context",
+        "prefect.client.orchestration:PrefectClient.raise_for_api_version_mismatch",
+        "prefect.client.orchestration:SyncPrefectClient.raise_for_api_version_mismatch",
+        "prefect._internal.observers:FlowRunSuspendingObserver._create_watch",
+        "prefect._internal.observers:_SuspensionWatch.initialize",
+        "prefect.runner._flow_run_executor:FlowRunExecutorContext.create_executor",
+    ],
+)
+def test_what_is_used_of_an_object_is_there(place: str) -> None:
+    assert callable(find(place))
+
+
+def test_a_name_that_has_gone_is_named() -> None:
+    with pytest.raises(pytest.fail.Exception, match=r"has no prefect\.engine:gone any more"):
+        find("prefect.engine:gone")
+
+
+def test_no_other_file_imports_what_is_private() -> None:
+    offenders = [
+        str(path.relative_to(PROJECT))
+        for layer in ("blocks", "noa_flows", "deployments")
+        for path in (PROJECT / layer).rglob("*.py")
+        if path != _OURS and _PRIVATE_IMPORT.search(path.read_text())
+    ]
+    assert offenders == []

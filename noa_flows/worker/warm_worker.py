@@ -5,7 +5,7 @@ import os
 import signal
 import tempfile
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import wraps
 from pathlib import Path
@@ -282,7 +282,7 @@ class WarmWorker(ProcessWorker):
     @override
     async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
         """Give the run the worker's labels, while its process starts."""
-        self._tasks.start_soon(super()._give_worker_labels_to_flow_run, flow_run_id)
+        self._do_aside(super()._give_worker_labels_to_flow_run, flow_run_id)
 
     async def _execute(
         self,
@@ -313,7 +313,7 @@ class WarmWorker(ProcessWorker):
             raise RuntimeError("the flow run's process could not be started")
         if execution.status_code != 0:
             patience = _KILLING_SECONDS if execution.status_code < 0 else _NOTICING_SECONDS
-            self._tasks.start_soon(self._settle_cancellation, flow_run.id, patience)
+            self._do_aside(self._settle_cancellation, flow_run.id, patience)
         return ProcessWorkerResult(
             status_code=execution.status_code, identifier=str(execution.handle.pid)
         )
@@ -363,10 +363,17 @@ class WarmWorker(ProcessWorker):
                 watch_arrivals(self._work_pool.id, self._look_for_work)
             )
 
-    @property
-    def _tasks(self) -> anyio.abc.TaskGroup:
+    def _do_aside(self, work: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
+        """Do something beside the runs; where it fails, the worker goes on."""
+
+        async def do() -> None:
+            try:
+                await work(*arguments)
+            except Exception:
+                self._logger.exception("The worker goes on without %s.", work.__name__)
+
         assert self._runs_task_group is not None, "the worker isn't set up"
-        return self._runs_task_group
+        self._runs_task_group.start_soon(do)
 
     def _look_for_work(self) -> None:
         """Poll now, or as soon as a process is free."""
@@ -374,7 +381,7 @@ class WarmWorker(ProcessWorker):
         if self._is_polling or not self.is_setup or self.limiter.available_tokens == 0:
             return
         self._is_polling = True
-        self._tasks.start_soon(self._poll_while_there_are_news)
+        self._do_aside(self._poll_while_there_are_news)
 
     async def _poll_while_there_are_news(self) -> None:
         try:
@@ -400,7 +407,10 @@ class WarmWorker(ProcessWorker):
     async def _submit_waiting(self) -> list[FlowRun]:
         submitted: list[FlowRun] = []
         while self._waiting and self.limiter.available_tokens > 0:
-            submitted += await super()._submit_scheduled_flow_runs([self._waiting.popleft()])
+            one = self._waiting.popleft()
+            # The answer to an older question may name a run that has been taken meanwhile.
+            if one.flow_run.id not in self.limiter.statistics().borrowers:
+                submitted += await super()._submit_scheduled_flow_runs([one])
         return submitted
 
     @override
@@ -411,7 +421,7 @@ class WarmWorker(ProcessWorker):
         if not self.is_setup or not self._takes_runs:
             return
         if self._waiting:
-            self._tasks.start_soon(self._submit_waiting)
+            self._do_aside(self._submit_waiting)
         elif self._has_news:
             self._look_for_work()
 

@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import refresh_global_settings_context
 from prefect.flows import load_flow_from_flow_run
 from prefect.logging.configuration import setup_logging
+from prefect.settings import get_current_settings
 
 from noa_flows.prefect_internals import (
     HookRunner,
@@ -127,8 +128,10 @@ def _use_settings(settings: Mapping[str, str]) -> None:
 
 
 def _read_settings() -> None:
+    logging_before = get_current_settings().logging
     refresh_global_settings_context()
-    setup_logging()
+    if get_current_settings().logging != logging_before:
+        setup_logging()
 
 
 def settings_of(environment: Mapping[str, str]) -> Mapping[str, str]:

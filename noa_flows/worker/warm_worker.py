@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import tempfile
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -52,6 +53,8 @@ _INTERPRETER_VARIABLES: Final = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "OMP_", "O
 #: How long Prefect takes, at most, to see that a process has gone that it has killed.
 _KILLING_SECONDS: Final = 40
 _NOTICING_SECONDS: Final = 2
+#: Prefect takes a worker that hasn't asked for work for a minute for gone.
+_LONGEST_SILENCE_SECONDS: Final = 2
 _SHARED_READS: Final = (
     "read_deployment",
     "read_flow",
@@ -125,6 +128,7 @@ class WarmWorker(ProcessWorker):
         self._arrivals: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
         self._takes_runs = True
+        self._asked = 0.0
         #: No run is at hand any more, where the worker takes no others.
         self._idle = asyncio.Event()
 
@@ -182,7 +186,15 @@ class WarmWorker(ProcessWorker):
 
     @override
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
-        return await super().get_and_submit_flow_runs() if self._takes_runs else []
+        """Look for work where there is a process for it, and often enough to be known alive."""
+        if not self._takes_runs:
+            return []
+        has_no_use = self._waiting or self.limiter.available_tokens == 0
+        if has_no_use and time.monotonic() - self._asked < _LONGEST_SILENCE_SECONDS:
+            self._has_news = True
+            return []
+        self._asked = time.monotonic()
+        return await super().get_and_submit_flow_runs()
 
     @override
     async def setup(self) -> None:
@@ -190,6 +202,8 @@ class WarmWorker(ProcessWorker):
             await self._exit_stack.enter_async_context(part)
         await super().setup()
         self._share_reads()
+        # What the runs will get: where they get nothing else, their settings are read already.
+        os.environ.update(get_current_settings().to_environment_variables(exclude_unset=True))
         self._processes.open()
 
     def _share_reads(self) -> None:

@@ -1,5 +1,7 @@
 """Parts of the warm worker that can be seen without a server."""
 
+# pyright: reportPrivateUsage=false
+
 import asyncio
 from collections import Counter
 from uuid import uuid4

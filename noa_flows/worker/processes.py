@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import signal
 import socket
 import threading
 import time
@@ -136,6 +137,10 @@ class WarmProcess:
         self._process.join()
         code = self._process.exitcode
         self._code = _UNKNOWN_EXIT if code is None else code
+        if self._code == _UNKNOWN_EXIT:
+            # The fork server is gone; its process may go on, and nobody would see how it ends.
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self._process.close()
         if self._has_reported:
             self._finish()

@@ -49,6 +49,14 @@ def lines(notes: Path) -> list[str]:
     return notes.read_text().splitlines()
 
 
+def state_and_parent(process: int) -> tuple[str, int]:
+    try:
+        state, parent = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[:2]
+    except FileNotFoundError:
+        return "gone", 0
+    return state, int(parent)
+
+
 async def begun(notes: Path) -> int:
     """Wait until a flow has begun, and return the id of its process."""
     said = await asyncio.to_thread(
@@ -348,6 +356,22 @@ async def test_a_run_outlives_its_worker(
 
         assert (await ended(run)).state_name == "Completed"
         assert lines(notes)[-1] == "ends"
+
+
+async def test_a_run_does_not_outlive_the_fork_server_unseen(
+    worker: RunningWorker, notes: Path
+) -> None:
+    deployment = await worker.deploy(warm_flows.slow)
+    run = await start_run(deployment, notes=str(notes), seconds=100)
+    process = await begun(notes)
+    _, fork_server = state_and_parent(process)
+
+    os.kill(fork_server, signal.SIGKILL)
+
+    assert (await ended(run)).state_name == "Crashed"
+    # Nobody has to bury it at once.
+    assert state_and_parent(process)[0] in {"Z", "gone"}
+    assert await result_of(worker, warm_flows.doubled, number=4) == 8
 
 
 async def test_a_deaf_run_is_killed_when_it_is_cancelled(

@@ -53,7 +53,7 @@ _INTERPRETER_VARIABLES: Final = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "OMP_", "O
 #: How long Prefect takes, at most, to see that a process has gone that it has killed.
 _KILLING_SECONDS: Final = 40
 _NOTICING_SECONDS: Final = 2
-#: Prefect takes a worker that hasn't asked for work for a minute for gone.
+#: So long a run of a higher priority waits for a process at most while others are queued.
 _LONGEST_SILENCE_SECONDS: Final = 2
 _SHARED_READS: Final = (
     "read_deployment",
@@ -62,6 +62,7 @@ _SHARED_READS: Final = (
     "read_server_default_result_storage",
 )
 _AUTO_INSTALL: Final = "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES"
+_YES: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 _MEMORY_LIMIT: Final = Field(
     default=None,
     ge=64,
@@ -160,7 +161,7 @@ class WarmWorker(ProcessWorker):
         await super().start(run_once, with_healthcheck, printer)
 
     def _on_sigterm(self) -> None:
-        if self._draining is not None:
+        if self._draining is not None or not self.is_setup:
             os.kill(os.getpid(), signal.SIGINT)
         else:
             self._draining = asyncio.create_task(self._drain())
@@ -181,6 +182,7 @@ class WarmWorker(ProcessWorker):
         """Take no more runs, and return once those at hand have ended."""
         self._takes_runs = False
         self._waiting.clear()
+        self._idle.clear()
         if self.limiter.borrowed_tokens > 0:
             await self._idle.wait()
 
@@ -361,7 +363,7 @@ class WarmWorker(ProcessWorker):
         }
         return (
             has_own_command(configuration)
-            or _AUTO_INSTALL in changed
+            or environment.get(_AUTO_INSTALL, "false").lower() in _YES
             or any(name.startswith(_INTERPRETER_VARIABLES) for name in changed)
         )
 

@@ -332,6 +332,7 @@ async def test_a_worker_told_to_stop_lets_its_runs_end(
     prefect_server: PrefectServer, prefect_api: PrefectServer, tmp_path: Path, notes: Path
 ) -> None:
     with RunningWorker(prefect_server, tmp_path) as worker:
+        assert await result_of(worker, warm_flows.doubled, number=1) == 2
         deployment = await worker.deploy(warm_flows.slow)
         run = await start_run(deployment, notes=str(notes), seconds=3)
         await begun(notes)

@@ -19,6 +19,8 @@ from prefect.states import Cancelling
 
 from tests.jobs import warm_flows
 from tests.project import PROJECT
+from tests.servers.postgres_databases import PostgresDatabases
+from tests.servers.prefect_database import postgres_database
 from tests.servers.prefect_server import PrefectServer
 from tests.waiting import eventually, wait_until
 from tests.warm_worker import RunningWorker, ended, in_state, read_run, start_run
@@ -41,6 +43,9 @@ def notes(tmp_path: Path) -> Path:
     path.touch()
     return path
 
+
+# A server and a worker may have to start first, on a machine that others use, too.
+pytestmark = pytest.mark.timeout(400)
 
 NAME_OF = operator.attrgetter("name")
 
@@ -373,6 +378,28 @@ async def test_a_run_does_not_outlive_the_fork_server_unseen(
     # Nobody has to bury it at once.
     assert state_and_parent(process)[0] in {"Z", "gone"}
     assert await result_of(worker, warm_flows.doubled, number=4) == 8
+
+
+async def test_worker_and_run_outlive_prefects_server(
+    postgres_databases: PostgresDatabases, tmp_path: Path, notes: Path
+) -> None:
+    database = postgres_database(postgres_databases)
+    with (
+        PrefectServer(database_url=database) as server,
+        server.current(),
+        RunningWorker(server, tmp_path) as worker,
+    ):
+        deployment = await worker.deploy(warm_flows.slow)
+        run = await start_run(deployment, notes=str(notes), seconds=5)
+        await begun(notes)
+
+        await asyncio.to_thread(server.kill)
+        await asyncio.sleep(10)
+        await asyncio.to_thread(server.start)
+
+        assert (await ended(run, within=90)).state_name == "Completed"
+        assert worker.running
+        assert await result_of(worker, warm_flows.doubled, number=2) == 4
 
 
 async def test_a_deaf_run_is_killed_when_it_is_cancelled(

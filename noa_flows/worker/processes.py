@@ -193,7 +193,9 @@ class WarmProcesses:
     async def __aexit__(self, *_: object) -> None:
         self._open = False
         if self._refilling is not None:
-            await self._refilling
+            # A program that is interrupted cancels all its tasks at once.
+            with suppress(asyncio.CancelledError):
+                await self._refilling
         for process in self._idle:
             process.dismiss()
         await asyncio.gather(*(process.wait() for process in [*self._idle, *self._busy.values()]))

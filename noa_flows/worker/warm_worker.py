@@ -128,6 +128,7 @@ class WarmWorker(ProcessWorker):
         self._is_polling = False
         self._arrivals: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._main: asyncio.Task[Any] | None = None
         self._takes_runs = True
         self._asked = 0.0
         #: No run is at hand any more, where the worker takes no others.
@@ -158,7 +159,14 @@ class WarmWorker(ProcessWorker):
         loop = asyncio.get_running_loop()
         with suppress(NotImplementedError, RuntimeError):  # not in the main thread
             loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
-        await super().start(run_once, with_healthcheck, printer)
+        self._main = asyncio.current_task()
+        try:
+            await super().start(run_once, with_healthcheck, printer)
+        except asyncio.CancelledError:
+            if self._draining is None or self._main is None:
+                raise
+            self._main.uncancel()
+            printer(f"Worker {self.name!r} stopped!")
 
     def _on_sigterm(self) -> None:
         if self._draining is not None or not self.is_setup:
@@ -167,7 +175,7 @@ class WarmWorker(ProcessWorker):
             self._draining = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
-        """Let the runs at hand end, while there is patience, and end as by an interrupt."""
+        """Let the runs at hand end, while there is patience, and stop."""
         patience = get_settings().workers.drain_seconds
         self._logger.info(
             "Stopping once %d runs have ended, after %s seconds at the latest.",
@@ -176,7 +184,8 @@ class WarmWorker(ProcessWorker):
         )
         with anyio.move_on_after(patience):
             await self.finish_runs()
-        os.kill(os.getpid(), signal.SIGINT)
+        if self._main is not None:
+            self._main.cancel()
 
     async def finish_runs(self) -> None:
         """Take no more runs, and return once those at hand have ended."""

@@ -33,6 +33,7 @@ from prefect.runner._process_manager import (
 from prefect.workers.process import ProcessJobConfiguration
 
 __all__ = [
+    "INHERITED",
     "OVERRIDDEN",
     "ControlChannel",
     "FlowRunExecutionResult",
@@ -53,6 +54,16 @@ __all__ = [
 
 #: Beats for a run while its context is open.
 send_heartbeats: Final[Callable[..., AbstractContextManager[None]]] = flow_engine._send_heartbeats
+
+#: What the warm worker uses of the worker that it extends.
+INHERITED: Final = (
+    "_exit_stack",
+    "_limit",
+    "_limiter",
+    "_logger",
+    "_runs_task_group",
+    "_work_pool",
+)
 
 #: Where a name is replaced or overridden → its parameters, as they have to be.
 OVERRIDDEN: Final[Mapping[str, tuple[str, ...]]] = {

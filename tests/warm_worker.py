@@ -1,9 +1,7 @@
 """A worker with a pool of its own, deployments to that, and their runs."""
 
-import asyncio
 import os
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +17,7 @@ from prefect.flows import Flow
 from tests.project import PROJECT
 from tests.servers.prefect_server import PrefectServer
 from tests.servers.prefect_worker import PrefectWorker
+from tests.waiting import eventually
 
 
 class RunningWorker(PrefectWorker):
@@ -95,13 +94,12 @@ async def ended(run: UUID, within: float = 60) -> FlowRun:
 
 async def in_state(run: UUID, name: str | None, within: float = 60) -> FlowRun:
     """Wait until a run is in a state, or in any final one."""
-    deadline = time.monotonic() + within
-    while True:
-        found = await read_run(run)
-        if found.state is not None and (
-            found.state.is_final() if name is None else found.state.name == name
-        ):
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {within} s for {name or 'an end'}, it is {found.state!r}")
-        await asyncio.sleep(0.05)
+
+    async def found() -> FlowRun | None:
+        now = await read_run(run)
+        if now.state is None:
+            return None
+        return now if (now.state.is_final() if name is None else now.state.name == name) else None
+
+    description = f"the run {run} to be {name or 'at an end'}"
+    return await eventually(found, description=description, timeout=within, interval=0.05)

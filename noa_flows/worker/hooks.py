@@ -1,5 +1,6 @@
 """Runs a flow's hooks in prepared processes, never in the worker's own."""
 
+import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ class WarmHooks:
             order = Order(
                 flow_run_id=flow_run.id,
                 known=None,
-                environment=self._environments.get(flow_run.id, {}),
+                environment=self._environments.get(flow_run.id, os.environ.copy()),
                 folder=Path(folder),
                 stream_output=True,
                 hooks=Hooks(kind=kind, flow_run=flow_run, state=state),

@@ -91,10 +91,8 @@ class WarmProcess:
 
     def tell(self, news: Suspended) -> None:
         """Tell it something about its run; one that has ended needn't know."""
-        try:
+        with suppress(OSError):
             self._orders.send(news)
-        except OSError:
-            return
 
     def dismiss(self) -> None:
         """Let it end, where it has no order yet."""
@@ -121,12 +119,15 @@ class WarmProcess:
 
     def _listen(self) -> None:
         """Pass on what the run reports, until nobody is left to report; in a thread of its own."""
-        try:
-            while True:
+        while True:
+            try:
                 pass_on(self._orders.recv())
-        except (EOFError, OSError):
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._note_the_last_report)
+            except (EOFError, OSError):
+                break
+            except Exception:  # noqa: BLE001 — who stops listening blocks the run in the end
+                get_logger(__name__).exception("a report of the run %s is lost", self.flow_run_id)
+        with suppress(RuntimeError):  # the worker has ended meanwhile
+            self._loop.call_soon_threadsafe(self._note_the_last_report)
 
     def _note_the_last_report(self) -> None:
         self._has_reported = True
@@ -200,11 +201,6 @@ class WarmProcesses:
             process.dismiss()
         await asyncio.gather(*(process.wait() for process in [*self._idle, *self._busy.values()]))
         self._forker.shutdown()
-
-    @property
-    def wanted(self) -> int:
-        """How many processes the scale asks for now."""
-        return self._wanted
 
     def stats(self) -> Sequence[ProcessStats]:
         """Describe all processes, busy ones first."""

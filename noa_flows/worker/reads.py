@@ -5,12 +5,26 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, TypeVar
 
+from prefect.client.orchestration import PrefectClient
+
 T = TypeVar("T")
 
 #: So old what is read may be: a change to a deployment holds for runs that start a second later.
 _FRESH_SECONDS: Final = 1.0
 #: More than there are deployments that run within a second.
 _REMEMBERED: Final = 1000
+_SHARED: Final = (
+    "read_deployment",
+    "read_flow",
+    "read_work_queue",
+    "read_server_default_result_storage",
+)
+
+
+def share_reads(client: PrefectClient) -> None:
+    """Let a client answer so what is asked for each run, and is the same for most."""
+    for method in _SHARED:
+        setattr(client, method, Reads(getattr(client, method)))
 
 
 class Reads(Generic[T]):

@@ -3,11 +3,10 @@
 import asyncio
 import os
 import signal
-import tempfile
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final
@@ -21,14 +20,7 @@ from prefect.exceptions import Abort, ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.states import Pending
 from prefect.utilities.engine import propose_state
-from prefect.utilities.processutils import sanitize_subprocess_env
-from prefect.workers.process import (
-    ProcessJobConfiguration,
-    ProcessVariables,
-    ProcessWorker,
-    ProcessWorkerResult,
-)
-from pydantic import Field
+from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 from typing_extensions import override
 
 from noa_flows.prefect_internals import (
@@ -37,51 +29,22 @@ from noa_flows.prefect_internals import (
     ProcessHandle,
     SuspensionObserver,
     csrf_is_off,
-    has_own_command,
 )
 from noa_flows.settings import get_settings
 from noa_flows.worker.arrivals import watch_arrivals
 from noa_flows.worker.attempt import Suspended
 from noa_flows.worker.hooks import WarmHooks
+from noa_flows.worker.job_configuration import WarmJobConfiguration, WarmVariables
 from noa_flows.worker.known import Known
 from noa_flows.worker.processes import ProcessStats, Scale, WarmProcesses
-from noa_flows.worker.reads import Reads
+from noa_flows.worker.reads import share_reads
 from noa_flows.worker.starter import WarmStarter
 
-#: What an interpreter reads when it starts: a run that changes these gets one of its own.
-_INTERPRETER_VARIABLES: Final = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "OMP_", "OPENBLAS_", "MKL_")
 #: How long Prefect takes, at most, to see that a process has gone that it has killed.
 _KILLING_SECONDS: Final = 40
 _NOTICING_SECONDS: Final = 2
 #: So long a run of a higher priority waits for a process at most while others are queued.
 _LONGEST_SILENCE_SECONDS: Final = 2
-_SHARED_READS: Final = (
-    "read_deployment",
-    "read_flow",
-    "read_work_queue",
-    "read_server_default_result_storage",
-)
-_AUTO_INSTALL: Final = "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES"
-_YES: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
-_MEMORY_LIMIT: Final = Field(
-    default=None,
-    ge=64,
-    title="Memory Limit (MiB)",
-    description="Resident memory above which the flow run's process is killed. Default: the "
-    "setting `workers.memory_limit_mib` of noa-flows.",
-)
-
-
-class WarmJobConfiguration(ProcessJobConfiguration):
-    """What a flow run's process gets; as for Prefect's process worker, and a memory limit."""
-
-    memory_limit_mib: int | None = _MEMORY_LIMIT
-
-
-class WarmVariables(ProcessVariables):
-    """The job variables of a warm work pool."""
-
-    memory_limit_mib: int | None = _MEMORY_LIMIT
 
 
 class WarmWorker(ProcessWorker):
@@ -115,7 +78,6 @@ class WarmWorker(ProcessWorker):
             )
         )
         self._limit = self._limit or settings.max_workers
-        self._environment = dict(os.environ)
         self._executors = FlowRunExecutorContext()
         self._hooks = WarmHooks(self._processes)
         self._suspensions = SuspensionObserver(on_suspended=self._tell_suspended)
@@ -157,7 +119,7 @@ class WarmWorker(ProcessWorker):
         A second SIGTERM, like SIGINT, stops the runs as well; they become Crashed.
         """
         loop = asyncio.get_running_loop()
-        with suppress(NotImplementedError, RuntimeError):  # not in the main thread
+        with suppress(RuntimeError):  # only the main thread may; a WorkerManager's is another
             loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
         self._main = asyncio.current_task()
         try:
@@ -212,18 +174,12 @@ class WarmWorker(ProcessWorker):
         for part in (self._processes, self._executors, self._suspensions):
             await self._exit_stack.enter_async_context(part)
         await super().setup()
-        self._share_reads()
+        share_reads(self.client)
+        update = self._unless_it_is_the_pid(self.client.update_flow_run)
+        setattr(self.client, "update_flow_run", update)  # noqa: B010 — of this one client
         # What the runs will get: where they get nothing else, their settings are read already.
         os.environ.update(get_current_settings().to_environment_variables(exclude_unset=True))
         self._processes.open()
-
-    def _share_reads(self) -> None:
-        """Read what many runs share once a second, and spare the runs what was asked already."""
-        client = self.client
-        for method in _SHARED_READS:
-            setattr(client, method, Reads(getattr(client, method)))
-        update = self._unless_it_is_the_pid(client.update_flow_run)
-        setattr(client, "update_flow_run", update)  # noqa: B010 — a method of this one client
 
     def _unless_it_is_the_pid(self, update: Callable[..., Any]) -> Callable[..., Any]:
         """Leave the process id of a warm run to the run, which makes such a call anyway."""
@@ -249,18 +205,17 @@ class WarmWorker(ProcessWorker):
         configuration: WarmJobConfiguration,
         task_status: anyio.abc.TaskStatus[int] | None = None,
     ) -> ProcessWorkerResult:
-        environment = _environment_of(configuration)
-        if self._needs_its_own_interpreter(configuration, environment):
+        if configuration.needs_its_own_interpreter():
             return await super().run(flow_run, configuration, task_status)
-        with _folder_of(configuration) as folder:
+        with configuration.folder() as folder:
             starter = WarmStarter(
                 processes=self._processes,
                 known=await self._known_of(flow_run),
                 control_channel=self._executors.control_channel,
-                environment=environment,
+                environment=configuration.environment,
                 folder=Path(folder),
                 stream_output=configuration.stream_output,
-                memory_limit_bytes=_memory_limit_of(configuration),
+                memory_limit_bytes=configuration.memory_limit_bytes,
             )
             self._warm_runs.add(flow_run.id)
             try:
@@ -362,20 +317,6 @@ class WarmWorker(ProcessWorker):
         if self._processes.find(flow_run_id) is None:
             await super()._cancel_run(flow_run_id)
 
-    def _needs_its_own_interpreter(
-        self, configuration: WarmJobConfiguration, environment: Mapping[str, str]
-    ) -> bool:
-        changed = {
-            name
-            for name in {*environment, *self._environment}
-            if environment.get(name) != self._environment.get(name)
-        }
-        return (
-            has_own_command(configuration)
-            or environment.get(_AUTO_INSTALL, "false").lower() in _YES
-            or any(name.startswith(_INTERPRETER_VARIABLES) for name in changed)
-        )
-
     def _tell_suspended(self, flow_run_id: UUID, state: State[Any]) -> None:
         if (process := self._processes.find(flow_run_id)) is not None:
             process.tell(Suspended(state))
@@ -449,28 +390,3 @@ class WarmWorker(ProcessWorker):
             self._do_aside(self._submit_waiting)
         elif self._has_news:
             self._look_for_work()
-
-
-def _environment_of(configuration: WarmJobConfiguration) -> Mapping[str, str]:
-    """Everything that the run's process is to have, as Prefect's process worker gives it."""
-    settings = get_current_settings().to_environment_variables(exclude_unset=True)
-    return sanitize_subprocess_env(
-        {
-            **os.environ,
-            **settings,
-            **configuration.env,
-            # The worker does these: the process may be gone.
-            "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
-        }
-    )
-
-
-def _folder_of(configuration: WarmJobConfiguration) -> AbstractContextManager[str | Path]:
-    if configuration.working_dir is not None:
-        return nullcontext(configuration.working_dir)
-    return tempfile.TemporaryDirectory(prefix="noa-run-", ignore_cleanup_errors=True)
-
-
-def _memory_limit_of(configuration: WarmJobConfiguration) -> int | None:
-    mebibytes = configuration.memory_limit_mib or get_settings().workers.memory_limit_mib
-    return None if mebibytes is None else mebibytes * 2**20

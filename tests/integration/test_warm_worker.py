@@ -15,7 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.deployments import arun_deployment
 from prefect.flows import Flow
-from prefect.states import Cancelling
+from prefect.states import Cancelling, Suspended
 
 from tests.jobs import warm_flows
 from tests.project import PROJECT
@@ -173,13 +173,15 @@ async def test_a_run_can_be_suspended_from_outside_and_resumed(
 ) -> None:
     deployment = await worker.deploy(warm_flows.stepwise)
     run = await start_run(deployment, notes=str(notes), steps=8)
-    await begun(notes)
+    process = await begun(notes)
 
     async with get_client() as client:
-        from prefect.states import Suspended
-
         await client.set_flow_run_state(run, Suspended(timeout_seconds=100))
-    await asyncio.sleep(5)
+    await eventually(
+        lambda: state_and_parent(process)[0] in {"Z", "gone"},
+        description="the suspended run's process to end",
+        timeout=20,
+    )
     assert "ends" not in lines(notes)
     assert (await read_run(run)).state_name == "Suspended"
 

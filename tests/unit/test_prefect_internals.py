@@ -9,9 +9,11 @@ from typing import Any
 
 import prefect
 import pytest
+from prefect.workers.process import ProcessWorker
 
 from tests.project import PROJECT
 
+_WARM_WORKER = PROJECT / "noa_flows" / "worker" / "warm_worker.py"
 _OURS = PROJECT / "noa_flows" / "prefect_internals.py"
 _PRIVATE_IMPORT = re.compile(r"^\s*(?:from|import)\s+prefect(?:\.\w+)*\._", re.MULTILINE)
 
@@ -24,12 +26,15 @@ def imported() -> list[str]:
     return [f"{one.module}:{alias.name}" for one in imports for alias in one.names]
 
 
-def overridden() -> dict[str, tuple[str, ...]]:
-    """Read the file's table, likewise."""
+def constant(name: str) -> Any:
+    """Read a constant of the file, likewise."""
     for node in ast.parse(_OURS.read_text()).body:
-        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "OVERRIDDEN":
+        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == name:
             return ast.literal_eval(node.value or ast.Constant(""))
-    raise AssertionError("there is no OVERRIDDEN")
+    raise AssertionError(f"there is no {name}")
+
+
+OVERRIDDEN: dict[str, tuple[str, ...]] = constant("OVERRIDDEN")
 
 
 def find(place: str) -> Any:
@@ -49,11 +54,11 @@ def test_what_is_imported_is_there(place: str) -> None:
     find(place)
 
 
-@pytest.mark.parametrize("place", overridden())
+@pytest.mark.parametrize("place", OVERRIDDEN)
 def test_what_is_replaced_or_overridden_takes_what_it_took(place: str) -> None:
     found = tuple(inspect.signature(find(place)).parameters)
 
-    assert found == overridden()[place], f"Prefect {prefect.__version__} has changed {place}"
+    assert found == OVERRIDDEN[place], f"Prefect {prefect.__version__} has changed {place}"
 
 
 @pytest.mark.parametrize(
@@ -69,6 +74,22 @@ def test_what_is_replaced_or_overridden_takes_what_it_took(place: str) -> None:
 )
 def test_what_is_used_of_an_object_is_there(place: str) -> None:
     assert callable(find(place))
+
+
+def test_what_is_inherited_is_there() -> None:
+    there = vars(ProcessWorker(work_pool_name="nowhere"))
+
+    gone = set(constant("INHERITED")) - set(there)
+    assert gone == set(), f"a worker of Prefect {prefect.__version__} has no such attributes"
+
+
+def test_the_warm_worker_uses_nothing_else_of_prefects_worker() -> None:
+    """Its own names are those that Prefect's worker hasn't."""
+    used = set(re.findall(r"self\.(_[a-z]\w*)", _WARM_WORKER.read_text()))
+    theirs = used & ({*dir(ProcessWorker)} | {*vars(ProcessWorker(work_pool_name="nowhere"))})
+
+    listed = {place.rpartition(".")[2] for place in OVERRIDDEN} | set(constant("INHERITED"))
+    assert theirs - listed == set()
 
 
 def test_a_name_that_has_gone_is_named() -> None:

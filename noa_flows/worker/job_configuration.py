@@ -1,0 +1,71 @@
+"""What a deployment, or its work pool, asks for the processes of its flow runs."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Final
+
+from prefect.workers.process import ProcessJobConfiguration, ProcessVariables
+from pydantic import Field
+
+from noa_flows.prefect_internals import has_own_command
+from noa_flows.settings import get_settings
+
+#: What an interpreter reads when it starts: a run that changes these gets one of its own.
+_INTERPRETER_VARIABLES: Final = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "OMP_", "OPENBLAS_", "MKL_")
+_AUTO_INSTALL: Final = "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES"
+_YES: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
+_MEMORY_LIMIT: Final = Field(
+    default=None,
+    ge=64,
+    title="Memory Limit (MiB)",
+    description="Resident memory above which the flow run's process is killed. Default: the "
+    "setting `workers.memory_limit_mib` of noa-flows.",
+)
+
+
+class WarmVariables(ProcessVariables):
+    """The job variables of a warm work pool."""
+
+    memory_limit_mib: int | None = _MEMORY_LIMIT
+
+
+class WarmJobConfiguration(ProcessJobConfiguration):
+    """The job variables, filled in; as for Prefect's process worker, and a memory limit."""
+
+    memory_limit_mib: int | None = _MEMORY_LIMIT
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Everything that the process is to have, the worker's own environment included."""
+        given = {name: value for name, value in self.env.items() if value is not None}
+        # The worker runs these hooks: the process may be gone by then.
+        return {**given, "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false"}
+
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """Resident memory above which the process is killed."""
+        mebibytes = self.memory_limit_mib or get_settings().workers.memory_limit_mib
+        return None if mebibytes is None else mebibytes * 2**20
+
+    def folder(self) -> AbstractContextManager[str | Path]:
+        """Where the process works: the folder asked for, or a new one that goes with the run."""
+        if self.working_dir is not None:
+            return nullcontext(self.working_dir)
+        return tempfile.TemporaryDirectory(prefix="noa-run-", ignore_cleanup_errors=True)
+
+    def needs_its_own_interpreter(self) -> bool:
+        """Whether a process that is started already can't be what is asked for."""
+        environment = self.environment
+        changed = {
+            name
+            for name in {*environment, *os.environ}
+            if environment.get(name) != os.environ.get(name)
+        }
+        return (
+            has_own_command(self)
+            or environment.get(_AUTO_INSTALL, "false").lower() in _YES
+            or any(name.startswith(_INTERPRETER_VARIABLES) for name in changed)
+        )

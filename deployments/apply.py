@@ -9,6 +9,7 @@ deploys everything in `prefect.yaml`, makes the automations, and starts the prov
 import asyncio
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +36,7 @@ async def apply() -> None:
         await _save_blocks(broker)
         _deploy()
         for definition in read_automations():
-            await api.upsert_automation(definition)
+            await upsert_automation(api, definition)
         await _start_consumer(api, broker)
 
 
@@ -43,6 +44,20 @@ def read_automations() -> list[dict[str, Any]]:
     """Read the automations of this folder."""
     text = (PROJECT / "deployments" / "automations.yaml").read_text(encoding="utf-8")
     return list(yaml.safe_load(text))
+
+
+async def upsert_automation(api: PrefectApi, definition: Mapping[str, Any]) -> None:
+    """Make an automation, or bring it up to date; deployments that it names have to be there."""
+    actions = [
+        {
+            **{name: value for name, value in action.items() if name != "deployment"},
+            "deployment_id": (await api.read_deployment(action["deployment"])).id,
+        }
+        if "deployment" in action
+        else action
+        for action in definition["actions"]
+    ]
+    await api.upsert_automation({**definition, "actions": actions})
 
 
 async def _save_blocks(broker: Broker) -> None:

@@ -7,7 +7,7 @@ field each and `run_deployment` takes them by name. The payload model validates 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, get_type_hints
 
 from prefect.flows import Flow
 from prefect.utilities.hashing import file_hash
@@ -23,6 +23,9 @@ P = TypeVar("P", bound=Payload)
 R = TypeVar("R", bound=Result)
 
 Work = Callable[[P, JobRun], Awaitable[R]]
+#: What becomes of a run whose process, worker or machine died under it: it is executed again, or
+#: its message goes to the dead letters.
+Interrupted = Literal["rerun", "dead"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,7 @@ class Job(Generic[P, R]):
     result_model: type[R]
     #: The decorated function itself.
     perform: Work[P, R]
+    interrupted: Interrupted = "rerun"
 
     def parse(self, data: object) -> P:
         """Validate the payload as it stands in snake case.
@@ -63,7 +67,11 @@ class JobFlow(Flow[..., Any], Generic[P, R]):
 
 
 def job(
-    name: str, *, retries: int = 0, retry_delay_seconds: int = 10
+    name: str,
+    *,
+    retries: int = 0,
+    retry_delay_seconds: int = 10,
+    interrupted: Interrupted = "rerun",
 ) -> Callable[[Work[P, R]], JobFlow[P, R]]:
     """Make a Prefect flow out of `async def work(payload: SomePayload, run: JobRun) -> SomeResult`.
 
@@ -74,6 +82,9 @@ def job(
         name: The job type as messages name it, such as `report`.
         retries: How often Prefect runs the flow again after it has failed.
         retry_delay_seconds: The pause before each of these.
+        interrupted: What becomes of a run whose process, worker or machine died under it. "rerun"
+            executes it again, with the same delivery id; "dead" puts its message into the dead
+            letters, for work that must not begin twice.
 
     Example:
         >>> class Greeting(Payload):
@@ -90,7 +101,11 @@ def job(
     def decorate(work: Work[P, R]) -> JobFlow[P, R]:
         payload_model, result_model = _models_of(work)
         definition = Job(
-            name=name, payload_model=payload_model, result_model=result_model, perform=work
+            name=name,
+            payload_model=payload_model,
+            result_model=result_model,
+            perform=work,
+            interrupted=interrupted,
         )
         made: JobFlow[P, R] = JobFlow(
             fn=_flat_function(definition),

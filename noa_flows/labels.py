@@ -10,6 +10,8 @@ MESSAGE_ID: Final = "noa.message-id"
 SOURCE: Final = "noa.source"
 ROUTE: Final = "noa.route"
 PROVIDER: Final = "noa.provider"
+#: The broker's block or URL, as the consumer was given it; empty for the configured one.
+BROKER: Final = "noa.broker"
 QUEUE: Final = "noa.queue"
 GENERATION: Final = "noa.generation"
 #: A reference to a payload too large for Prefect's parameters.

@@ -8,6 +8,7 @@ like any other, so an answer is the only proof.
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, Final, cast
@@ -40,6 +41,7 @@ class Endpoint(StrEnum):
     FILTER_RUNS = "POST /flow_runs/filter"
     COUNT_RUNS = "POST /flow_runs/count"
     SET_RUN_STATE = "POST /flow_runs/{id}/set_state"
+    RUN_STATES = "GET /flow_run_states/?flow_run_id={id}"
     FILTER_EVENTS = "POST /events/filter"
     READ_WORK_POOL = "GET /work_pools/{name}"
     CREATE_WORK_POOL = "POST /work_pools/"
@@ -143,13 +145,28 @@ class PrefectApi:
         return {run["idempotency_key"]: run["id"] for run in found}
 
     async def filter_runs(
-        self, flow_runs: Mapping[str, Any], *, limit: int = _PAGE
+        self, flow_runs: Mapping[str, Any], *, limit: int = _PAGE, offset: int = 0
     ) -> Sequence[Mapping[str, Any]]:
         """Return the runs that match Prefect's flow run filter, the newest first."""
         return await self._call(
             Endpoint.FILTER_RUNS,
-            json={"flow_runs": flow_runs, "limit": limit, "sort": "EXPECTED_START_TIME_DESC"},
+            json={
+                "flow_runs": flow_runs,
+                "limit": limit,
+                "offset": offset,
+                "sort": "EXPECTED_START_TIME_DESC",
+            },
         )
+
+    async def find_all_runs(
+        self, flow_runs: Mapping[str, Any]
+    ) -> AsyncGenerator[Mapping[str, Any]]:
+        """Walk over all runs that match a filter, which none of them may leave meanwhile."""
+        offset = 0
+        while page := await self.filter_runs(flow_runs, offset=offset):
+            for run in page:
+                yield run
+            offset += len(page)
 
     async def count_runs(self, flow_runs: Mapping[str, Any]) -> int:
         """Count the runs that match Prefect's flow run filter."""
@@ -161,6 +178,24 @@ class PrefectApi:
         await self._call(
             Endpoint.SET_RUN_STATE, path={"id": run_id}, json={"state": state, "force": True}
         )
+
+    async def schedule_again(self, run_id: str, *, at: datetime, message: str) -> bool:
+        """Let a run that has ended be executed again, and return whether Prefect agrees."""
+        state = {
+            "type": "SCHEDULED",
+            "name": "AwaitingRetry",
+            "message": message,
+            "state_details": {"scheduled_time": at.isoformat()},
+        }
+        answer = await self._call(
+            Endpoint.SET_RUN_STATE, path={"id": run_id}, json={"state": state}
+        )
+        return bool(answer["status"] == "ACCEPT")
+
+    async def read_states(self, run_id: str) -> Sequence[Mapping[str, Any]]:
+        """Return the states that a run has been in, the oldest first."""
+        states = await self._call(Endpoint.RUN_STATES, path={"id": run_id})
+        return sorted(states, key=lambda state: state["timestamp"])
 
     async def last_event(self, event: str, resource_id: str) -> Mapping[str, Any] | None:
         """Return the newest event of one kind about one resource."""

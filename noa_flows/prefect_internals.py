@@ -73,6 +73,7 @@ OVERRIDDEN: Final[Mapping[str, tuple[str, ...]]] = {
         "polling_interval",
     ),
     "prefect.flow_engine:_send_heartbeats": ("engine", "join_on_exit"),
+    "prefect.workers.base:BaseJobConfiguration._base_environment": (),
     "prefect.workers.base:BaseWorker._cancel_run": ("self", "flow_run_id"),
     "prefect.workers.base:BaseWorker._give_worker_labels_to_flow_run": ("self", "flow_run_id"),
     "prefect.workers.base:BaseWorker._initialize_after_sync": ("self",),

@@ -18,7 +18,7 @@ from noa_flows.bridge.backlog import Backlog, Room
 from noa_flows.bridge.circuit_breaker import CircuitBreaker
 from noa_flows.bridge.dispatcher import Dispatcher, HandedOver, Rejected
 from noa_flows.bridge.held import Held
-from noa_flows.bridge.intake import Intake, Refusal
+from noa_flows.bridge.intake import INTERRUPTED_HEADER, Intake, Refusal
 from noa_flows.bridge.order import Order
 from noa_flows.bridge.tally import Tally
 from noa_flows.errors import NotFoundError, PrefectApiError, StorageError
@@ -135,7 +135,12 @@ class Bridge:
     def _verdict_before_hand_over(self, item: Order | Refusal) -> Verdict | None:
         if isinstance(item, Refusal):
             error = item.error
-            return Dead(reason=error.reason, error=str(error), error_type=type(error).__name__)
+            return Dead(
+                reason=error.reason,
+                error=str(error),
+                error_type=type(error).__name__,
+                run_id=item.delivery.headers.get(INTERRUPTED_HEADER, ""),
+            )
         ahead = item.not_before - utc_now() if item.not_before else timedelta(0)
         if ahead > self._pace.schedule_horizon:
             return Release(ahead - self._pace.schedule_horizon)

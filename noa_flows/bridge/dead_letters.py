@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from blocks.broker import Session
 from blocks.message import DeadLetter, Message
+from noa_flows.bridge.intake import INTERRUPTED_HEADER
 from noa_flows.envelope import Origin, decode
 from noa_flows.errors import MessageError, NotFoundError
 from noa_flows.strict_json import JsonLimits
@@ -73,9 +74,10 @@ def event_id(letter: DeadLetter) -> str:
 
 
 def _again(letter: DeadLetter) -> Message:
+    headers = {name: text for name, text in letter.headers.items() if name != INTERRUPTED_HEADER}
     return Message(
         body=letter.body,
-        headers=letter.headers,
+        headers=headers,
         key=letter.key,
         priority=letter.priority,
         id=letter.id,

@@ -13,6 +13,7 @@ from noa_flows.errors import MessageError, NotFoundError, PayloadError
 from noa_flows.event import Event
 from noa_flows.jobs import AnyJob, find_job
 from noa_flows.labels import (
+    BROKER,
     CAUSATION_ID,
     CORRELATION_ID,
     DELIVERY_ID,
@@ -30,6 +31,8 @@ from noa_flows.payload_names import snake_cased
 from noa_flows.strict_json import JsonLimits
 
 _MAX_NAME: Final = 200
+#: Names the run of a message that comes back as a dead letter, since that run was interrupted.
+INTERRUPTED_HEADER: Final = "noa-interrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Intake:
             origin = Origin(id=delivery.id, source=self._route.source, priority=delivery.priority)
             event = decode(delivery.body, delivery.headers, origin=origin, limits=self._limits)
             job = self._allowed_job(event)
+            _check_interruption(delivery)
             self._check_expiry(event)
             return self._order(delivery, event, _payload(event, job))
         except MessageError as error:
@@ -137,6 +141,7 @@ class Intake:
             SOURCE: event.source,
             ROUTE: route.name,
             PROVIDER: route.provider,
+            BROKER: route.broker or None,
             QUEUE: route.queue,
             GENERATION: delivery.generation,
             CORRELATION_ID: event.correlation_id,
@@ -146,6 +151,15 @@ class Intake:
             TRACEPARENT: event.traceparent,
         }
         return {name: value for name, value in labels.items() if value is not None}
+
+
+def _check_interruption(delivery: Delivery) -> None:
+    if (run := delivery.headers.get(INTERRUPTED_HEADER)) is not None:
+        raise MessageError(
+            f"the flow run {run} was interrupted, and isn't executed again; `noa dead redrive` "
+            "starts a new one",
+            reason="interrupted",
+        )
 
 
 def message_tag(message_id: str) -> str:

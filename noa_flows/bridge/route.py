@@ -17,6 +17,8 @@ class Route:
     #: Where the broker is, without credentials.
     address: str
     queue: str
+    #: What the broker is loaded by, a block or a URL; empty for the configured one.
+    broker: str = ""
     #: The job types that this queue may start; all others are refused as `forbidden`.
     jobs: frozenset[str]
     #: Job type → `flow/deployment`, where it isn't `<job>/<job>`.

@@ -108,6 +108,7 @@ def _route(subscription: Subscription, broker: Broker) -> Route:
         name=subscription.route_name,
         provider=broker.get_block_type_slug(),
         address=broker.address,
+        broker=subscription.broker,
         queue=subscription.queue,
         jobs=frozenset(subscription.jobs),
         deployments=subscription.deployments,

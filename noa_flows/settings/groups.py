@@ -51,6 +51,11 @@ class WorkerSettings(SettingsGroup):
         ge=64,
         description="Resident memory (MiB) above which a run's process is killed; none by default.",
     )
+    max_interruptions: int = Field(
+        default=3,
+        ge=1,
+        description="After so many deaths of its process a run isn't executed again.",
+    )
 
     @model_validator(mode="after")
     def _least_is_not_above_most(self) -> Self:

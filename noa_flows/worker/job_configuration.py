@@ -7,8 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
+from prefect.settings import Settings, get_current_settings
 from prefect.workers.process import ProcessJobConfiguration, ProcessVariables
 from pydantic import Field
+from typing_extensions import override
 
 from noa_flows.prefect_internals import has_own_command
 from noa_flows.settings import get_settings
@@ -36,6 +38,11 @@ class WarmJobConfiguration(ProcessJobConfiguration):
     """The job variables, filled in; as for Prefect's process worker, and a memory limit."""
 
     memory_limit_mib: int | None = _MEMORY_LIMIT
+
+    @classmethod
+    @override
+    def _base_environment(cls) -> dict[str, str]:
+        return dict(settings_as_environment())
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -69,3 +76,18 @@ class WarmJobConfiguration(ProcessJobConfiguration):
             or environment.get(_AUTO_INSTALL, "false").lower() in _YES
             or any(name.startswith(_INTERPRETER_VARIABLES) for name in changed)
         )
+
+
+_written: tuple[Settings, Mapping[str, str]] | None = None
+
+
+def settings_as_environment() -> Mapping[str, str]:
+    """Write Prefect's settings as environment variables, once for as long as they stay the same.
+
+    Prefect does it for each run, and it takes as long as all else that its worker does for one.
+    """
+    global _written  # noqa: PLW0603 — a cache of one
+    settings = get_current_settings()
+    if _written is None or _written[0] is not settings:
+        _written = settings, settings.to_environment_variables(exclude_unset=True)
+    return _written[1]

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -17,7 +17,6 @@ import anyio.abc
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.exceptions import Abort, ObjectNotFound
-from prefect.settings import get_current_settings
 from prefect.states import Pending
 from prefect.utilities.engine import propose_state
 from prefect.workers.process import ProcessWorker, ProcessWorkerResult
@@ -34,7 +33,11 @@ from noa_flows.settings import get_settings
 from noa_flows.worker.arrivals import watch_arrivals
 from noa_flows.worker.attempt import Suspended
 from noa_flows.worker.hooks import WarmHooks
-from noa_flows.worker.job_configuration import WarmJobConfiguration, WarmVariables
+from noa_flows.worker.job_configuration import (
+    WarmJobConfiguration,
+    WarmVariables,
+    settings_as_environment,
+)
 from noa_flows.worker.known import Known
 from noa_flows.worker.processes import ProcessStats, Scale, WarmProcesses
 from noa_flows.worker.reads import share_reads
@@ -178,7 +181,7 @@ class WarmWorker(ProcessWorker):
         update = self._unless_it_is_the_pid(self.client.update_flow_run)
         setattr(self.client, "update_flow_run", update)  # noqa: B010 — of this one client
         # What the runs will get: where they get nothing else, their settings are read already.
-        os.environ.update(get_current_settings().to_environment_variables(exclude_unset=True))
+        os.environ.update(settings_as_environment())
         self._processes.open()
 
     def _unless_it_is_the_pid(self, update: Callable[..., Any]) -> Callable[..., Any]:
@@ -223,15 +226,33 @@ class WarmWorker(ProcessWorker):
             finally:
                 self._warm_runs.discard(flow_run.id)
 
+    @property
+    def _own_labels(self) -> Mapping[str, str]:
+        """The labels that Prefect's worker gives its runs."""
+        return {
+            "prefect.worker.name": self.name,
+            "prefect.worker.type": self.type,
+            "prefect.work-pool.name": self.work_pool.name,
+            "prefect.work-pool.id": str(self.work_pool.id),
+        }
+
     async def _known_of(self, flow_run: FlowRun) -> Known:
         read = self.client
-        deployment, queue = flow_run.deployment_id, flow_run.work_queue_id
+        deployment, queue_id = flow_run.deployment_id, flow_run.work_queue_id
+        queue = None if queue_id is None else await read.read_work_queue(queue_id)
+        # What isn't in the answer to a poll, but in that to a question for the run.
+        whole = {
+            "labels": {**flow_run.labels, **self._own_labels},
+            "work_pool_id": self.work_pool.id,
+            "work_pool_name": self.work_pool.name,
+            "work_queue_name": None if queue is None else queue.name,
+        }
         return Known(
-            flow_run=flow_run,
+            flow_run=flow_run.model_copy(update=whole),
             flow=await read.read_flow(flow_run.flow_id),
             deployment=None if deployment is None else await read.read_deployment(deployment),
             work_pool=self.work_pool,
-            work_queue=None if queue is None else await read.read_work_queue(queue),
+            work_queue=queue,
             result_storage=await read.read_server_default_result_storage(),
             api_url=str(read.api_url),
             csrf_off=csrf_is_off(read),

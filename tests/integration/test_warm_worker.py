@@ -80,6 +80,20 @@ async def result_of(worker: RunningWorker, flow: Flow[..., Any], **parameters: A
     return await run.state.result()
 
 
+#: What goes on while a run runs.
+PASSING = {"updated", "estimated_run_time", "estimated_start_time_delta", "total_run_time"}
+
+
+async def test_a_run_knows_itself_as_the_server_does(worker: RunningWorker) -> None:
+    known, asked = await result_of(worker, warm_flows.itself)
+
+    same = (known.keys() & asked.keys()) - PASSING
+    for of in (known, asked):
+        of["state"] = {name: of["state"][name] for name in ("id", "type", "name", "timestamp")}
+    assert {name: known[name] for name in same} == {name: asked[name] for name in same}
+    assert {"run_count", "start_time", "infrastructure_pid", "flow_version", "labels"} <= same
+
+
 async def states_of(run: UUID) -> list[str]:
     async with get_client() as client:
         return [state.name or "" for state in await client.read_flow_run_states(run)]

@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import flow, get_run_logger, task
+from prefect.context import FlowRunContext
+from prefect.settings import get_current_settings
 
 from tests.jobs.append_line import append_line
 
@@ -25,6 +28,21 @@ def note_hook(flow: Any, flow_run: Any, state: Any) -> None:
 @flow(persist_result=True)
 def doubled(number: int) -> int:
     return number * 2
+
+
+@flow(version="7", retries=1, persist_result=True)
+def itself() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the run as it knows itself, and as the server does."""
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    # The worker's labels come aside.
+    deadline = time.monotonic() + 10
+    url = f"{get_current_settings().api.url}/flow_runs/{context.flow_run.id}"
+    while not (asked := httpx.get(url).json())["labels"].get("prefect.worker.name"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return context.flow_run.model_dump(mode="json"), asked
 
 
 @flow

@@ -12,6 +12,7 @@ from blocks.broker import Session
 from blocks.embedded_broker import EmbeddedBroker
 from blocks.message import Dead, DeadLetter, Delivery, Done, Message, Outcome, Retry
 from noa_flows.bridge.dead_letters import DeadLetters, event_id
+from noa_flows.bridge.intake import INTERRUPTED_HEADER
 from noa_flows.errors import NotFoundError
 
 QUEUE = "jobs"
@@ -115,6 +116,14 @@ async def test_redriving_raises_the_generation_and_starts_the_count_anew(
     assert (again.reason, again.generation) == ("failed", 1)
     await letters.redrive([again])
     assert (await take(session)).generation == 2
+
+
+async def test_a_redriven_message_is_not_refused_as_interrupted_again(
+    session: Session, letters: DeadLetters
+) -> None:
+    letter = await bury(session, event("a"), headers={INTERRUPTED_HEADER: "run-1", "x-origin": "s"})
+    await letters.redrive([letter])
+    assert dict((await take(session)).headers) == {"x-origin": "s"}
 
 
 async def test_redriving_twice_publishes_once(session: Session, letters: DeadLetters) -> None:

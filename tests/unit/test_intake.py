@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from blocks.message import Band
-from noa_flows.bridge.intake import Intake, Refusal
+from noa_flows.bridge.intake import INTERRUPTED_HEADER, Intake, Refusal
 from noa_flows.bridge.order import Order
 from noa_flows.labels import DELIVERY_ID, GENERATION, MESSAGE_ID, TENANT, TRACEPARENT
 from noa_flows.strict_json import JsonLimits
@@ -123,6 +123,13 @@ def test_a_job_that_the_queue_may_not_start_is_forbidden() -> None:
     read = strict.read(delivery(EVENT))
     assert isinstance(read, Refusal)
     assert read.error.reason == "forbidden"
+
+
+def test_a_message_whose_run_was_interrupted_is_refused_and_names_the_run() -> None:
+    read = INTAKE.read(delivery(EVENT, headers={INTERRUPTED_HEADER: "run-1"}))
+    assert isinstance(read, Refusal)
+    assert read.error.reason == "interrupted"
+    assert "run-1" in str(read.error)
 
 
 def test_a_message_that_kills_its_readers_is_refused_unread() -> None:

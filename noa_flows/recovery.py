@@ -1,0 +1,182 @@
+"""Recovery: what becomes of the runs of jobs whose process, worker or machine died under them.
+
+Whoever notices the death sets the run Crashed: its worker, or an automation where the worker is
+gone, too. What follows is decided here, as the job declares.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from enum import StrEnum
+from itertools import pairwise
+from typing import Any, Final
+
+from prefect import flow
+from prefect.logging import get_run_logger
+
+from blocks.errors import BrokerError
+from blocks.message import Message, utc_now
+from blocks.providers import load_broker
+from noa_flows.bridge.intake import INTERRUPTED_HEADER
+from noa_flows.claim_check import fetch_parameters
+from noa_flows.envelope import encode
+from noa_flows.errors import NoaError, NotFoundError, PermanentJobError
+from noa_flows.event import Event
+from noa_flows.jobs import AnyJob, find_job
+from noa_flows.labels import (
+    BROKER,
+    CAUSATION_ID,
+    CORRELATION_ID,
+    DATAREF,
+    GENERATION,
+    MESSAGE_ID,
+    QUEUE,
+    REPLY_TO,
+    SOURCE,
+    TENANT,
+    TRACEPARENT,
+)
+from noa_flows.prefect_api import PATIENT, PrefectApi, connect_to_prefect
+from noa_flows.settings import Settings, get_settings
+
+Logger = logging.Logger | logging.LoggerAdapter[Any]
+
+#: The name of the state, of the type Crashed, that a run is left in for good.
+INTERRUPTED: Final = "Interrupted"
+_JOB_TAG: Final = "job:"
+#: Nobody waits for what crashed longer ago, and nobody wants it to begin by surprise.
+_LOOKS_BACK: Final = timedelta(days=7)
+#: Before the first further execution; doubled for each. Long enough that two recoveries at the same
+#: time both see the run scheduled before a worker takes it.
+_PAUSE: Final = timedelta(seconds=5)
+
+
+class Fate(StrEnum):
+    """What becomes of an interrupted run."""
+
+    RERUN = "executed again"
+    DEAD = "dead-lettered"
+    GIVEN_UP = "given up"
+
+
+@flow(name="recover", retries=3, retry_delay_seconds=30)
+async def recover() -> dict[str, int]:
+    """Execute interrupted runs of jobs again, or give them up, as each job declares.
+
+    An automation starts this when a run has crashed, and a schedule every few minutes, since an
+    event may be lost. Doing it again is harmless.
+
+    Returns:
+        How many runs met which fate.
+
+    Raises:
+        NoaError: Some runs could not be dealt with, such as for a broker that is away; the others
+            have been.
+    """
+    logger, settings = get_run_logger(), get_settings()
+    met: dict[str, int] = {}
+    failed: list[str] = []
+    async with connect_to_prefect(max_retries=PATIENT) as api:
+        for run in await _crashed_runs(api):
+            try:
+                fate = await _recover(api, run, settings)
+            except (NoaError, BrokerError) as error:
+                logger.warning("%s can't be dealt with: %s", run["name"], error)
+                failed.append(str(run["name"]))
+            else:
+                if fate is not None:
+                    logger.info("%s is %s.", run["name"], fate)
+                    met[fate] = met.get(fate, 0) + 1
+    if failed:
+        raise NoaError(f"{len(failed)} interrupted runs are left, such as {failed[0]}; see the log")
+    return met
+
+
+async def _crashed_runs(api: PrefectApi) -> Sequence[Mapping[str, Any]]:
+    wanted = {
+        "tags": {"all_": ["noa"]},
+        "state": {"name": {"any_": ["Crashed"]}},
+        "expected_start_time": {"after_": (utc_now() - _LOOKS_BACK).isoformat()},
+    }
+    return [run async for run in api.find_all_runs(wanted) if run["deployment_id"] is not None]
+
+
+async def _recover(api: PrefectApi, run: Mapping[str, Any], settings: Settings) -> Fate | None:
+    """Deal with one run; None where it is nobody's job, or not crashed any more."""
+    job = _job_of(run)
+    if job is None:
+        return None
+    states = await api.read_states(run["id"])
+    if states[-1]["name"] != "Crashed":
+        return None
+    deaths, limit = interruptions(states), settings.workers.max_interruptions
+    if deaths <= limit and not (job.interrupted == "dead" and has_begun(states)):
+        message = f"Interrupted; executed again ({deaths} of {limit})."
+        at = utc_now() + _PAUSE * 2 ** (deaths - 1)
+        return Fate.RERUN if await api.schedule_again(run["id"], at=at, message=message) else None
+    fate = Fate.DEAD if await _bury(run, job, settings) else Fate.GIVEN_UP
+    reason = f"{deaths} times" if deaths > 1 else "and its job must not begin twice"
+    message = f"Interrupted {reason}; {fate}."
+    await api.force_state(run["id"], state_type="CRASHED", name=INTERRUPTED, message=message)
+    return fate
+
+
+def interruptions(states: Sequence[Mapping[str, Any]]) -> int:
+    """Count how often a run has crashed; several may notice the same death."""
+    kinds = ["", *(state["type"] for state in states)]
+    return sum(after == "CRASHED" != before for before, after in pairwise(kinds))
+
+
+def has_begun(states: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the first line of the job may have been executed."""
+    return any(state["type"] == "RUNNING" for state in states)
+
+
+def _job_of(run: Mapping[str, Any]) -> AnyJob | None:
+    for tag in run["tags"]:
+        if tag.startswith(_JOB_TAG):
+            try:
+                return find_job(tag.removeprefix(_JOB_TAG))
+            except NotFoundError:
+                return None
+    return None
+
+
+async def _bury(run: Mapping[str, Any], job: AnyJob, settings: Settings) -> bool:
+    """Send the run's message back to its queue, marked, so that the consumer dead-letters it.
+
+    Returns:
+        False where the run isn't from a message, or its payload is gone.
+    """
+    labels = run["labels"]
+    if QUEUE not in labels or MESSAGE_ID not in labels:
+        return False
+    parameters = run["parameters"]
+    if DATAREF in labels:
+        try:
+            parameters = await fetch_parameters(str(labels[DATAREF]), settings.storage)
+        except PermanentJobError:
+            return False
+    event = Event(
+        id=str(labels[MESSAGE_ID]),
+        source=str(labels[SOURCE]),
+        job_type=job.name,
+        data=parameters,
+        correlation_id=labels.get(CORRELATION_ID),
+        causation_id=labels.get(CAUSATION_ID),
+        tenant=labels.get(TENANT),
+        reply_to=labels.get(REPLY_TO),
+        traceparent=labels.get(TRACEPARENT),
+    )
+    body, headers = encode(event)
+    message = Message(
+        body=body,
+        headers={**headers, INTERRUPTED_HEADER: str(run["id"])},
+        generation=int(labels.get(GENERATION, 0)),
+    )
+    broker = await load_broker(str(labels.get(BROKER, "")) or settings.provider.url)
+    async with broker.connect() as session:
+        (published,) = await session.publish(str(labels[QUEUE]), [message])
+    if published.error is not None:
+        raise published.error
+    return True

@@ -31,6 +31,10 @@ class WarmHooks:
         while len(self._environments) > _REMEMBERED_RUNS:
             self._environments.popitem(last=False)
 
+    def forget(self, flow_run_id: UUID) -> None:
+        """Forget a run that has ended by itself."""
+        self._environments.pop(flow_run_id, None)
+
     async def run_cancellation_hooks(self, flow_run: FlowRun, state: State[Any]) -> None:
         """Run the flow's `on_cancellation` hooks, where the state is Cancelling."""
         if state.is_cancelling():

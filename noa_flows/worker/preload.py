@@ -7,6 +7,7 @@ import gc
 import logging
 from contextlib import suppress
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Final
 
 from prefect.client.orchestration import get_client
@@ -37,10 +38,11 @@ _MODULES: Final = (
 
 
 def _preload() -> None:
-    for name in (*_MODULES, *(place.partition(":")[0] for place in BUILT_IN.values())):
+    places = [*BUILT_IN.values(), *(one.value for one in entry_points(group="noa_flows.jobs"))]
+    for name in (*_MODULES, *(place.partition(":")[0] for place in places)):
         try:
             import_module(name)
-        except ImportError:
+        except Exception:
             # A run that needs it says so itself, where its owner reads it.
             logging.getLogger(__name__).warning("can't import %s ahead", name, exc_info=True)
     _complete_models(BaseModel)

@@ -312,7 +312,9 @@ class WarmWorker(ProcessWorker):
         self._suspensions.remove_in_flight_flow_run_id(flow_run.id)
         if execution is None or execution.status_code is None:
             raise RuntimeError("the flow run's process could not be started")
-        if execution.status_code != 0:
+        if execution.status_code == 0:
+            self._hooks.forget(flow_run.id)
+        else:
             patience = _KILLING_SECONDS if execution.status_code < 0 else _NOTICING_SECONDS
             self._do_aside(self._settle_cancellation, flow_run.id, patience)
         return ProcessWorkerResult(

@@ -18,14 +18,13 @@ from prefect.deployments import arun_deployment
 from prefect.states import Completed, Running
 
 from noa_flows.prefect_api import BULK_LIMIT, connect_to_prefect
-from tests.jobs import warm_flows
+from tests.jobs.nothing_flow import nothing
 from tests.servers.postgres_server import PostgresServer
 from tests.servers.prefect_database import postgres_database
 from tests.servers.prefect_server import PrefectServer
 from tests.warm_worker import RunningWorker
 
-#: The process worker needs three seconds for each.
-RUNS = {"warm": 100, "process": 20}
+RUNS = 100
 LIMIT = 4
 SINGLES = 5
 _POLLING = {"PREFECT_WORKER_QUERY_SECONDS": "0.5"}
@@ -90,7 +89,7 @@ async def measure_workers() -> Report:
 
 
 async def _measure(worker: RunningWorker) -> Measured:
-    deployment = await worker.deploy(warm_flows.doubled)
+    deployment = await worker.deploy(nothing)
     alone: list[FlowRun] = []
     answered: list[float] = []
     for _ in range(SINGLES):
@@ -99,7 +98,7 @@ async def _measure(worker: RunningWorker) -> Measured:
         alone.append(await _run_and_wait(deployment))
         answered.append(time.monotonic() - began)
     began = time.monotonic()
-    runs = await _create(deployment, RUNS[worker.kind])
+    runs = await _create(deployment, RUNS)
     await _until_ended(runs)
     lasted = time.monotonic() - began
     return Measured(
@@ -144,8 +143,8 @@ async def _start(run: UUID) -> float:
 
 async def _floor(worker: RunningWorker) -> float:
     """The runs a minute that one client can create in bulk, start and complete."""
-    deployment = await worker.deploy(warm_flows.doubled)
-    number = RUNS["warm"]
+    deployment = await worker.deploy(nothing)
+    number = RUNS
     began = time.monotonic()
     runs = await _create(deployment, number)
     async with get_client() as client:

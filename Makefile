@@ -4,10 +4,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down test check format chaos bench clean
+.PHONY: help install demo up down test check format chaos bench prefect-range clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: $(INSTALLED) ## Install the package with all it needs into .venv
 
@@ -47,6 +47,10 @@ chaos: $(INSTALLED) ## Kill and cut real servers for minutes, and count
 bench: $(INSTALLED) ## Measure beside the peer or the limit
 	@$(BIN)/python -m tests.servers.install
 	$(BIN)/python -m tests.benchmarks
+
+prefect-range: $(INSTALLED) ## Test on the oldest and the newest Prefect that is allowed
+	@$(BIN)/python -m tests.servers.install
+	$(BIN)/python -m tests.prefect_range
 
 clean: ## Remove what the commands above have made
 	rm -rf .venv .noa .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -4,21 +4,25 @@ Whoever notices the death sets the run Crashed: its worker, or an automation whe
 gone, too. What follows is decided here, as the job declares.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Final
 
 from prefect import flow
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 
 from blocks.errors import BrokerError
 from blocks.message import Message, utc_now
 from blocks.providers import load_broker
 from noa_flows.bridge.intake import INTERRUPTED_HEADER
 from noa_flows.claim_check import fetch_parameters
+from noa_flows.consumers.succession import HEARTBEAT
 from noa_flows.envelope import encode
 from noa_flows.errors import NoaError, NotFoundError, PermanentJobError
 from noa_flows.event import Event
@@ -46,9 +50,11 @@ INTERRUPTED: Final = "Interrupted"
 _JOB_TAG: Final = "job:"
 #: Nobody waits for what crashed longer ago, and nobody wants it to begin by surprise.
 _LOOKS_BACK: Final = timedelta(days=7)
-#: Before the first further execution; doubled for each. Long enough that two recoveries at the same
-#: time both see the run scheduled before a worker takes it.
+#: Before the first further execution; doubled for each.
 _PAUSE: Final = timedelta(seconds=5)
+#: A recovery that died is noticed within two minutes; until then it passes for one at work.
+_PATIENCE_SECONDS: Final = 300
+_LOOK_SECONDS: Final = 0.5
 
 
 class Fate(StrEnum):
@@ -77,6 +83,10 @@ async def recover() -> dict[str, int]:
     met: dict[str, int] = {}
     failed: list[str] = []
     async with connect_to_prefect(max_retries=PATIENT) as api:
+        if not await _is_our_turn(api):
+            logger.info("Another recovery that hasn't looked yet does it all.")
+            return met
+        await release_the_stuck(api, now=utc_now())
         for run in await _crashed_runs(api):
             try:
                 fate = await _recover(api, run, settings)
@@ -90,6 +100,94 @@ async def recover() -> dict[str, int]:
     if failed:
         raise NoaError(f"{len(failed)} interrupted runs are left, such as {failed[0]}; see the log")
     return met
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stuck:
+    """A state that a run doesn't leave any more where its worker has died."""
+
+    name: str
+    tags: Sequence[str]
+    #: Longer than the automation waits for that state, which is sooner where no event is lost.
+    patience: timedelta
+    then_type: str
+    then_name: str
+
+
+_STUCK: Final = (
+    _Stuck(
+        name="Pending",
+        tags=["noa", "noa-recovery"],
+        patience=timedelta(minutes=11),
+        then_type="SCHEDULED",
+        then_name="Scheduled",
+    ),
+    _Stuck(
+        name="Cancelling",
+        tags=["noa", "noa-recovery"],
+        patience=timedelta(minutes=3),
+        then_type="CANCELLED",
+        then_name="Cancelled",
+    ),
+    _Stuck(
+        name="Running",
+        tags=["heartbeat:30s"],
+        patience=timedelta(minutes=5),
+        then_type="CRASHED",
+        then_name="Crashed",
+    ),
+)
+
+
+async def release_the_stuck(api: PrefectApi, *, now: datetime) -> None:
+    """Let runs out of the states that a dead worker has left them in.
+
+    Automations do so sooner; but they live on events, and a server that dies takes some with it.
+    """
+    for stuck in _STUCK:
+        wanted = {"tags": {"any_": stuck.tags}, "state": {"name": {"any_": [stuck.name]}}}
+        for run in [run async for run in api.find_all_runs(wanted)]:
+            since = datetime.fromisoformat(run["state"]["timestamp"])
+            if stuck.name == "Running":
+                beat = await api.last_event(HEARTBEAT, f"prefect.flow-run.{run['id']}")
+                since = max(since, datetime.fromisoformat(beat["occurred"]) if beat else since)
+            if now - since > stuck.patience:
+                message = f"{stuck.name} and silent for {now - since}; its worker is gone."
+                await api.force_state(
+                    run["id"],
+                    state_type=stuck.then_type,
+                    name=stuck.then_name,
+                    message=message,
+                )
+
+
+async def _is_our_turn(api: PrefectApi) -> bool:
+    """Wait for a recovery that is at work, and leave it all to one that is waiting already.
+
+    Two at a time would dead-letter the same message. The one that waits looks for crashed runs
+    later than now, so that it finds all that this one would.
+    """
+    own = flow_run.get_id()
+    if own is None:
+        return True  # called as a function
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while older := await _older_recoveries(api, own):
+            if len(older) > 1:
+                return False
+            await asyncio.sleep(_LOOK_SECONDS)
+    return True
+
+
+async def _older_recoveries(api: PrefectApi, own: str) -> Sequence[str]:
+    (this,) = await api.filter_runs({"id": {"any_": [own]}})
+    running = await api.filter_runs(
+        {
+            "deployment_id": {"any_": [this["deployment_id"]]},
+            "state": {"type": {"any_": ["RUNNING"]}},
+        }
+    )
+    began = (this["start_time"], this["id"])
+    return [run["id"] for run in running if (run["start_time"], run["id"]) < began]
 
 
 async def _crashed_runs(api: PrefectApi) -> Sequence[Mapping[str, Any]]:

@@ -23,6 +23,9 @@ from noa_flows.worker.known import Known
 from noa_flows.worker.processes import WarmProcess, WarmProcesses
 
 _MEMORY_CHECK_SECONDS: Final = 0.5
+#: How long a killed process isn't said to have crashed. Prefect's server may still be at its last
+#: request, that it has completed; of two at the same time, it lets the second undo the first.
+_LAST_REQUEST_SECONDS: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,8 @@ class WarmStarter:
         async with anyio.create_task_group() as group:
             if self.memory_limit_bytes is not None:
                 group.start_soon(_limit_memory, process, self.memory_limit_bytes, flow_run)
-            await self.processes.finished(process)
+            if await self.processes.finished(process) < 0:
+                await anyio.sleep(_LAST_REQUEST_SECONDS)
             group.cancel_scope.cancel()
 
     def _control_of(self, flow_run: FlowRun) -> Mapping[str, str]:

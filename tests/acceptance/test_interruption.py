@@ -160,3 +160,29 @@ async def test_a_job_that_must_not_begin_twice_is_dead_lettered_until_somebody_r
     assert completed["id"] != interrupted["id"]
     assert {entry[1] for entry in message.entries("begin")} == {completed["labels"][DELIVERY_ID]}
     assert completed["labels"][DELIVERY_ID] == interrupted["labels"][DELIVERY_ID]
+
+
+@pytest.mark.usefixtures("consumer")
+async def test_recoveries_at_the_same_time_dead_letter_a_message_once(
+    installation: TestInstallation, api: PrefectApi, tmp_path: Path
+) -> None:
+    recover = await api.read_deployment("recover/recover")
+    message = Message(installation, api, "struck-dead", tmp_path)
+    os.kill(await message.begun(1), signal.SIGKILL)
+
+    async def has_crashed() -> bool:
+        return any(run["state_type"] == "CRASHED" for run in await message.runs())
+
+    await eventually(has_crashed, description="the run to crash", timeout=60)
+    ids = [await api.create_run(recover.id, {"name": f"beside-{number}"}) for number in range(4)]
+
+    async def all_ended() -> bool:
+        runs = await api.filter_runs({"id": {"any_": ids}})
+        return {run["state_type"] for run in runs} == {"COMPLETED"}
+
+    await eventually(all_ended, description="the recoveries to end", timeout=90)
+    await message.in_state("Interrupted")
+    assert len(await message.dead_letters()) == 1
+    (run,) = await message.runs()
+    names = [state["name"] for state in await api.read_states(run["id"])]
+    assert names.count("Interrupted") == 1

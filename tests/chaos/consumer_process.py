@@ -45,7 +45,7 @@ class Assignment(BaseModel):
     broker: str
     lease_seconds: float
     queue: str
-    job: str
+    jobs: frozenset[str]
     journal: Path
     #: Of the draws between one consumer and two.
     seed: int
@@ -71,7 +71,8 @@ def main() -> None:
 
 
 def _import_everything(assignment: Assignment) -> None:
-    find_job(assignment.job)
+    for job in assignment.jobs:
+        find_job(job)
     for slug in set(SCHEMES.values()):
         broker_class(slug)
     import_module("redis.asyncio")  # which its block imports when it connects
@@ -103,7 +104,7 @@ async def _consume(assignment: Assignment) -> None:
         provider=broker.get_block_type_slug(),
         address=broker.address,
         queue=assignment.queue,
-        jobs=frozenset({assignment.job}),
+        jobs=assignment.jobs,
     )
     async with connect_to_prefect() as api, broker.connect() as session:
         watched = WatchedSession(session, Journal(assignment.journal))

@@ -1,9 +1,12 @@
 """What shall happen in a chaos test, and when."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
+from typing import TypeVar
+
+B = TypeVar("B", bound=StrEnum)
 
 
 class Blow(StrEnum):
@@ -29,15 +32,20 @@ class Plan:
     blows: dict[Blow, int]
 
     def schedule(self) -> Sequence[tuple[int, Blow]]:
-        """All blows in order, each with the progress it waits for: runs (or effects) so far.
+        """All blows in order, each with the progress it waits for: runs (or effects) so far."""
+        return spread(self.blows, messages=self.messages, seed=self.seed)
 
-        None waits for the last fifth, so that there is still something in flight to hit.
-        """
-        numbers = Random(self.seed)
-        moments = [
-            (int(numbers.uniform(0.0, 0.8) * self.messages), blow)
-            for blow, times in self.blows.items()
-            for _ in range(times)
-        ]
-        numbers.shuffle(moments)
-        return sorted(moments, key=lambda moment: moment[0])
+
+def spread(blows: Mapping[B, int], *, messages: int, seed: int) -> Sequence[tuple[int, B]]:
+    """Draw the progress that each blow waits for, and put all in that order.
+
+    None waits for the last fifth, so that there is still something in flight to hit.
+    """
+    numbers = Random(seed)
+    moments = [
+        (int(numbers.uniform(0.0, 0.8) * messages), blow)
+        for blow, times in blows.items()
+        for _ in range(times)
+    ]
+    numbers.shuffle(moments)
+    return sorted(moments, key=lambda moment: moment[0])

@@ -22,8 +22,39 @@ class RunsTable:
 
     async def column(self, expression: str) -> Sequence[Any]:
         """What an SQL expression yields for each of them."""
-        rows = await self._pool.fetch(f"SELECT {expression} {_OF_THE_QUEUE}", self._tag)
-        return [row[0] for row in rows]
+        return [row[0] for row in await self.rows(expression)]
+
+    async def rows(self, expressions: str, *, which: str = "true") -> Sequence[Sequence[Any]]:
+        """What SQL expressions yield for each of them, or for those that a condition leaves."""
+        found = await self._pool.fetch(
+            f"SELECT {expressions} {_OF_THE_QUEUE} AND {which}", self._tag
+        )
+        return [tuple(row) for row in found]
+
+    async def states(self) -> Sequence[Sequence[Any]]:
+        """Every state that they have been in, oldest first: run, name, type, epoch seconds.
+
+        The time is that of the row. A state's own is when it was asked for: of two at the same
+        time, the one that was asked for first may be accepted last.
+        """
+        found = await self._pool.fetch(
+            "SELECT flow_run_id::text, name, type::text, extract(epoch FROM created)::float8 "
+            f"FROM flow_run_state WHERE flow_run_id IN (SELECT id {_OF_THE_QUEUE}) "
+            "ORDER BY created",
+            self._tag,
+        )
+        return [tuple(row) for row in found]
+
+    async def logged(self, text: str) -> int:
+        """How many of them have a line with this text in their log."""
+        return int(
+            await self._pool.fetchval(
+                "SELECT count(DISTINCT flow_run_id) FROM log WHERE position($2 IN message) > 0 "
+                f"AND flow_run_id IN (SELECT id {_OF_THE_QUEUE})",
+                self._tag,
+                text,
+            )
+        )
 
 
 @asynccontextmanager

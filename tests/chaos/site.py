@@ -99,7 +99,7 @@ async def open_site(
             broker=url,
             lease_seconds=LEASE_SECONDS,
             queue=queue,
-            job=job.name,
+            jobs=frozenset({job.name}),
             journal=folder / "journal",
             seed=seed,
         )

@@ -205,7 +205,9 @@ async def _recover(api: PrefectApi, run: Mapping[str, Any], settings: Settings) 
     if job is None:
         return None
     states = await api.read_states(run["id"])
-    if states[-1]["name"] != "Crashed":
+    # The history is in the order in which states were asked for, not that in which they held.
+    (now,) = await api.filter_runs({"id": {"any_": [run["id"]]}})
+    if now["state_name"] != "Crashed":
         return None
     deaths, limit = interruptions(states), settings.workers.max_interruptions
     if deaths <= limit and not (job.interrupted == "dead" and has_begun(states)):

@@ -22,6 +22,7 @@ DEPLOYMENTS = {
     "consume-embedded/jobs",
     "consume-redis/jobs",
     "noop/noop",
+    "recover/recover",
     "report/report",
     "webhook/webhook",
 }

@@ -46,6 +46,7 @@ from noa_flows.worker.starter import WarmStarter
 #: How long Prefect takes, at most, to see that a process has gone that it has killed.
 _KILLING_SECONDS: Final = 40
 _NOTICING_SECONDS: Final = 2
+_REMEMBERED: Final = 10_000
 #: So long a run of a higher priority waits for a process at most while others are queued.
 _LONGEST_SILENCE_SECONDS: Final = 2
 
@@ -86,6 +87,8 @@ class WarmWorker(ProcessWorker):
         self._suspensions = SuspensionObserver(on_suspended=self._tell_suspended)
         #: Those executed in a warm process now.
         self._warm_runs = set[UUID]()
+        #: Runs that were taken, with the state that they were scheduled by.
+        self._taken: dict[UUID, UUID | None] = {}
         #: Polled, and not submitted yet, for want of a free process.
         self._waiting = deque[WorkerFlowRunResponse]()
         #: Runs have been announced since the last poll.
@@ -273,6 +276,10 @@ class WarmWorker(ProcessWorker):
         if not state.is_pending():
             logger.info("The run %s isn't taken: it is %s now.", flow_run.id, state.name)
             return False
+        # An older answer to a poll may still name it, and Prefect would let it begin again.
+        self._taken[flow_run.id] = flow_run.state_id
+        while len(self._taken) > _REMEMBERED:
+            self._taken.pop(next(iter(self._taken)))
         flow_run.state = state
         return True
 
@@ -398,7 +405,9 @@ class WarmWorker(ProcessWorker):
         while self._waiting and self.limiter.available_tokens > 0:
             one = self._waiting.popleft()
             # The answer to an older question may name a run that has been taken meanwhile.
-            if one.flow_run.id not in self.limiter.statistics().borrowers:
+            run = one.flow_run
+            is_taken = run.id in self._taken and self._taken[run.id] == run.state_id
+            if not is_taken and run.id not in self.limiter.statistics().borrowers:
                 submitted += await super()._submit_scheduled_flow_runs([one])
         return submitted
 

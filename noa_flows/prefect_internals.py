@@ -75,6 +75,7 @@ OVERRIDDEN: Final[Mapping[str, tuple[str, ...]]] = {
     "prefect.flow_engine:_send_heartbeats": ("engine", "join_on_exit"),
     "prefect.workers.base:BaseJobConfiguration._base_environment": (),
     "prefect.workers.base:BaseWorker._cancel_run": ("self", "flow_run_id"),
+    "prefect.workers.base:BaseWorker._get_scheduled_flow_runs": ("self",),
     "prefect.workers.base:BaseWorker._give_worker_labels_to_flow_run": ("self", "flow_run_id"),
     "prefect.workers.base:BaseWorker._initialize_after_sync": ("self",),
     "prefect.workers.base:BaseWorker._mark_flow_run_as_cancelled": (

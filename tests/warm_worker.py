@@ -21,7 +21,7 @@ from tests.waiting import eventually
 
 
 class RunningWorker(PrefectWorker):
-    """A worker of the kind asked for, and of a pool that nobody else uses."""
+    """A worker of the kind asked for, and of a pool that nobody else uses, or of a given one."""
 
     def __init__(
         self,
@@ -31,8 +31,9 @@ class RunningWorker(PrefectWorker):
         kind: str = "warm",
         limit: int = 4,
         settings: Mapping[str, str] | None = None,
+        pool: str | None = None,
     ) -> None:
-        self.pool = f"{kind}-{uuid4().hex[:8]}"
+        self.pool = pool or f"{kind}-{uuid4().hex[:8]}"
         self.kind = kind
         # Tests' flows are imported by their dotted names.
         python_path = {"PYTHONPATH": str(PROJECT)}

@@ -3,9 +3,7 @@
 import asyncio
 import os
 import signal
-import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -15,11 +13,8 @@ from uuid import UUID
 import anyio
 import anyio.abc
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.client.schemas.responses import WorkerFlowRunResponse
-from prefect.exceptions import Abort, ObjectNotFound
-from prefect.states import Pending
-from prefect.utilities.engine import propose_state
-from prefect.workers.process import ProcessWorker, ProcessWorkerResult
+from prefect.exceptions import ObjectNotFound
+from prefect.workers.process import ProcessWorkerResult
 from typing_extensions import override
 
 from noa_flows.prefect_internals import (
@@ -30,7 +25,6 @@ from noa_flows.prefect_internals import (
     csrf_is_off,
 )
 from noa_flows.settings import get_settings
-from noa_flows.worker.arrivals import watch_arrivals
 from noa_flows.worker.attempt import Suspended
 from noa_flows.worker.hooks import WarmHooks
 from noa_flows.worker.job_configuration import (
@@ -40,18 +34,16 @@ from noa_flows.worker.job_configuration import (
 )
 from noa_flows.worker.known import Known
 from noa_flows.worker.processes import ProcessStats, Scale, WarmProcesses
+from noa_flows.worker.prompt_worker import PromptWorker
 from noa_flows.worker.reads import share_reads
 from noa_flows.worker.starter import WarmStarter
 
 #: How long Prefect takes, at most, to see that a process has gone that it has killed.
 _KILLING_SECONDS: Final = 40
 _NOTICING_SECONDS: Final = 2
-_REMEMBERED: Final = 10_000
-#: So long a run of a higher priority waits for a process at most while others are queued.
-_LONGEST_SILENCE_SECONDS: Final = 2
 
 
-class WarmWorker(ProcessWorker):
+class WarmWorker(PromptWorker):
     """Executes flow runs in processes with Prefect and the jobs imported ahead.
 
     Each run has a process of its own, forked from one that has done nothing but import: nothing of
@@ -87,20 +79,8 @@ class WarmWorker(ProcessWorker):
         self._suspensions = SuspensionObserver(on_suspended=self._tell_suspended)
         #: Those executed in a warm process now.
         self._warm_runs = set[UUID]()
-        #: Runs that were taken, with the state that they were scheduled by.
-        self._taken: dict[UUID, UUID | None] = {}
-        #: Polled, and not submitted yet, for want of a free process.
-        self._waiting = deque[WorkerFlowRunResponse]()
-        #: Runs have been announced since the last poll.
-        self._has_news = False
-        self._is_polling = False
-        self._arrivals: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
         self._main: asyncio.Task[Any] | None = None
-        self._takes_runs = True
-        self._asked = 0.0
-        #: No run is at hand any more, where the worker takes no others.
-        self._idle = asyncio.Event()
 
     def process_stats(self) -> Sequence[ProcessStats]:
         """Describe the worker's processes, busy ones first."""
@@ -155,26 +135,6 @@ class WarmWorker(ProcessWorker):
         if self._main is not None:
             self._main.cancel()
 
-    async def finish_runs(self) -> None:
-        """Take no more runs, and return once those at hand have ended."""
-        self._takes_runs = False
-        self._waiting.clear()
-        self._idle.clear()
-        if self.limiter.borrowed_tokens > 0:
-            await self._idle.wait()
-
-    @override
-    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
-        """Look for work where there is a process for it, and often enough to be known alive."""
-        if not self._takes_runs:
-            return []
-        has_no_use = self._waiting or self.limiter.available_tokens == 0
-        if has_no_use and time.monotonic() - self._asked < _LONGEST_SILENCE_SECONDS:
-            self._has_news = True
-            return []
-        self._asked = time.monotonic()
-        return await super().get_and_submit_flow_runs()
-
     @override
     async def setup(self) -> None:
         for part in (self._processes, self._executors, self._suspensions):
@@ -197,12 +157,6 @@ class WarmWorker(ProcessWorker):
             return await update(flow_run_id, **named)
 
         return updated
-
-    @override
-    async def teardown(self, *exc_info: Any) -> None:
-        if self._arrivals is not None:
-            self._arrivals.cancel()
-        await super().teardown(*exc_info)
 
     @override
     async def run(  # type: ignore[override]
@@ -262,35 +216,13 @@ class WarmWorker(ProcessWorker):
         )
 
     @override
-    async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
-        """Take the run, where nobody else has, and remember the state that it is in by that."""
-        logger = self.get_flow_run_logger(flow_run)
-        try:
-            state = await propose_state(self.client, Pending(), flow_run_id=flow_run.id)
-        except Abort as abort:
-            logger.info("The run %s isn't taken: %s", flow_run.id, abort)
-            return False
-        except Exception:
-            logger.exception("The run %s can't be taken; it is tried again.", flow_run.id)
-            return False
-        if not state.is_pending():
-            logger.info("The run %s isn't taken: it is %s now.", flow_run.id, state.name)
-            return False
-        # An older answer to a poll may still name it, and Prefect would let it begin again.
-        self._taken[flow_run.id] = flow_run.state_id
-        while len(self._taken) > _REMEMBERED:
-            self._taken.pop(next(iter(self._taken)))
-        flow_run.state = state
-        return True
-
-    @override
     async def _propose_submitting_state(self, flow_run: FlowRun) -> None:
         """Say nothing: a run is in this state for as long as its infrastructure needs to start."""
 
     @override
     async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
         """Give the run the worker's labels, while its process starts."""
-        self._do_aside(super()._give_worker_labels_to_flow_run, flow_run_id)
+        self._do_aside(self.client.update_flow_run_labels, flow_run_id, self._own_labels)
 
     async def _execute(
         self,
@@ -331,14 +263,15 @@ class WarmWorker(ProcessWorker):
     async def _settle_cancellation(self, flow_run_id: UUID, patience: float) -> None:
         """Call a run cancelled that ended while it was being cancelled, if nobody else does.
 
-        A run that isn't allowed to begin any more, since it is being cancelled, ends before Prefect
-        has found its process; and who doesn't find it leaves the run Cancelling.
+        A run that isn't allowed to begin any more, since it is being cancelled, or that comes to
+        its end meanwhile, is gone before Prefect has found its process; and who doesn't find it
+        leaves the run Cancelling.
         """
         await anyio.sleep(patience)
         with suppress(ObjectNotFound):
             flow_run = await self.client.read_flow_run(flow_run_id)
             if flow_run.state is not None and flow_run.state.is_cancelling():
-                message = "The flow run was cancelled before its first line."
+                message = "The flow run ended while it was being cancelled."
                 await self._mark_flow_run_as_cancelled(flow_run, {"message": message})
 
     @override
@@ -350,75 +283,3 @@ class WarmWorker(ProcessWorker):
     def _tell_suspended(self, flow_run_id: UUID, state: State[Any]) -> None:
         if (process := self._processes.find(flow_run_id)) is not None:
             process.tell(Suspended(state))
-
-    @override
-    async def _initialize_after_sync(self) -> None:
-        await super()._initialize_after_sync()
-        if self._work_pool is not None and self._arrivals is None:
-            self._arrivals = asyncio.create_task(
-                watch_arrivals(self._work_pool.id, self._look_for_work)
-            )
-
-    def _do_aside(self, work: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
-        """Do something beside the runs; where it fails, the worker goes on."""
-
-        async def do() -> None:
-            try:
-                await work(*arguments)
-            except Exception:
-                self._logger.exception("The worker goes on without %s.", work.__name__)
-
-        assert self._runs_task_group is not None, "the worker isn't set up"
-        self._runs_task_group.start_soon(do)
-
-    def _look_for_work(self) -> None:
-        """Poll now, or as soon as a process is free."""
-        self._has_news = True
-        if self._is_polling or not self.is_setup or self.limiter.available_tokens == 0:
-            return
-        self._is_polling = True
-        self._do_aside(self._poll_while_there_are_news)
-
-    async def _poll_while_there_are_news(self) -> None:
-        try:
-            while self._has_news and self.limiter.available_tokens > 0:
-                self._has_news = False
-                await self.get_and_submit_flow_runs()
-        except Exception as error:  # noqa: BLE001 — Prefect's own loop polls as well, and counts
-            self._logger.debug("could not poll: %s", error)
-        finally:
-            self._is_polling = False
-
-    @override
-    async def _submit_scheduled_flow_runs(
-        self, flow_run_response: list[WorkerFlowRunResponse]
-    ) -> list[FlowRun]:
-        """Submit as many as there are processes for, and keep the others until one is free.
-
-        Prefect forgets the others until it polls again.
-        """
-        self._waiting = deque(flow_run_response)
-        return await self._submit_waiting()
-
-    async def _submit_waiting(self) -> list[FlowRun]:
-        submitted: list[FlowRun] = []
-        while self._waiting and self.limiter.available_tokens > 0:
-            one = self._waiting.popleft()
-            # The answer to an older question may name a run that has been taken meanwhile.
-            run = one.flow_run
-            is_taken = run.id in self._taken and self._taken[run.id] == run.state_id
-            if not is_taken and run.id not in self.limiter.statistics().borrowers:
-                submitted += await super()._submit_scheduled_flow_runs([one])
-        return submitted
-
-    @override
-    def _release_limit_slot(self, flow_run_id: UUID) -> None:
-        super()._release_limit_slot(flow_run_id)
-        if self.limiter.borrowed_tokens == 0:
-            self._idle.set()
-        if not self.is_setup or not self._takes_runs:
-            return
-        if self._waiting:
-            self._do_aside(self._submit_waiting)
-        elif self._has_news:
-            self._look_for_work()

@@ -49,10 +49,10 @@ class FaultyApi(ApiProxy):
         self._armed.append(fault)
 
     async def _forward(
-        self, request: web.Request, body: bytes, *, drop: bool
+        self, request: web.Request, body: bytes, *, drop: bool, late: float
     ) -> web.StreamResponse:
         if not self._armed or not request.path.endswith(f"/{_BULK}"):
-            return await super()._forward(request, body, drop=drop)
+            return await super()._forward(request, body, drop=drop, late=late)
         fault = self._armed.popleft()
         poisoned = fault is BulkFault.POISONED
         answer = await self._ask(request, self._with_nul(body) if poisoned else body)

@@ -22,6 +22,7 @@ from tests.project import PROJECT
 from tests.servers.postgres_databases import PostgresDatabases
 from tests.servers.prefect_database import postgres_database
 from tests.servers.prefect_server import PrefectServer
+from tests.servers.proxies import ApiProxy
 from tests.waiting import eventually, wait_until
 from tests.warm_worker import RunningWorker, ended, in_state, read_run, start_run
 
@@ -78,6 +79,50 @@ async def result_of(worker: RunningWorker, flow: Flow[..., Any], **parameters: A
     assert run.state is not None
     assert run.state.is_completed(), run.state
     return await run.state.result()
+
+
+async def test_a_late_answer_to_a_poll_does_not_start_a_run_again(
+    prefect_server: PrefectServer, tmp_path: Path, notes: Path
+) -> None:
+    """Prefect would let a completed run that persists no result begin once more."""
+    with (
+        prefect_server.current(),
+        ApiProxy(prefect_server.api_url) as proxy,
+        RunningWorker(
+            prefect_server,
+            tmp_path,
+            settings={"PREFECT_API_URL": proxy.api_url, "PREFECT_WORKER_QUERY_SECONDS": "0.5"},
+        ) as worker,
+    ):
+        deployment = await worker.deploy(warm_flows.stepwise)
+        proxy.delay_answer(2, f"POST /work_pools/{worker.pool}/get_scheduled_flow_runs")
+        for _ in range(5):
+            await ended(await start_run(deployment, notes=str(notes), steps=0))
+            # Both of the worker's ways to look for work have had an answer since.
+            await asyncio.sleep(3)
+        proxy.heal()
+    assert len([line for line in lines(notes) if line.startswith("begins")]) == 5
+
+
+async def test_workers_of_one_pool_execute_each_run_once(
+    prefect_server: PrefectServer, tmp_path: Path, notes: Path
+) -> None:
+    """What one has polled, and can't begin yet, another may have completed meanwhile."""
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    with (
+        prefect_server.current(),
+        RunningWorker(prefect_server, folders[0], limit=1) as worker,
+        RunningWorker(prefect_server, folders[1], limit=1, pool=worker.pool),
+    ):
+        deployment = await worker.deploy(warm_flows.stepwise)
+        runs = [await start_run(deployment, notes=str(notes), steps=0) for _ in range(30)]
+        for run in runs:
+            await ended(run, within=120)
+        # Longer than a worker keeps what it has polled.
+        await asyncio.sleep(5)
+    assert len([line for line in lines(notes) if line.startswith("begins")]) == len(runs)
 
 
 #: What goes on while a run runs.
@@ -419,6 +464,16 @@ async def test_worker_and_run_outlive_prefects_server(
         assert (await ended(run, within=90)).state_name == "Completed"
         assert worker.running
         assert await result_of(worker, warm_flows.doubled, number=2) == 4
+
+
+async def test_a_run_that_ends_by_itself_while_it_is_cancelled_is_cancelled(
+    worker: RunningWorker, notes: Path
+) -> None:
+    run = await start_run(await worker.deploy(warm_flows.deaf), notes=str(notes), seconds=5)
+    await begun(notes)
+    await cancel(run)
+
+    await in_state(run, "Cancelled", within=60)
 
 
 async def test_a_deaf_run_is_killed_when_it_is_cancelled(

@@ -1,4 +1,4 @@
-"""What runs of a warm worker report arrives at Prefect's server: all of it, events once."""
+"""What runs of a warm worker report arrives at Prefect's server: all of it, and once."""
 
 import asyncio
 import signal
@@ -32,7 +32,7 @@ Told = Counter[tuple[UUID, str]]
 
 
 @pytest.mark.timeout(900)
-async def test_every_line_and_event_of_many_runs_arrives(
+async def test_every_line_and_event_of_many_runs_arrives_once(
     prefect_server: PrefectServer, prefect_api: PrefectServer, tmp_path: Path
 ) -> None:
     with RunningWorker(prefect_server, tmp_path, limit=4) as worker:
@@ -47,8 +47,7 @@ async def test_every_line_and_event_of_many_runs_arrives(
     logged = await lines_of(runs)
     expected = Told((run, line_of(run, number)) for run in runs for number in range(LINES))
     assert expected - logged == Told(), "these lines are missing"
-    # On a busy server whole batches of lines have come twice; none may be made up.
-    assert logged.keys() == expected.keys()
+    assert logged - expected == Told(), "these lines are more than there should be"
 
     emitted = await events_of(prefect_server, runs)
     expected = Told((run, event) for run in runs for event in EVENTS)

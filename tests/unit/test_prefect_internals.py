@@ -13,7 +13,9 @@ from prefect.workers.process import ProcessWorker
 
 from tests.project import PROJECT
 
-_WARM_WORKER = PROJECT / "noa_flows" / "worker" / "warm_worker.py"
+_WORKERS = [
+    PROJECT / "noa_flows" / "worker" / f"{name}.py" for name in ("prompt_worker", "warm_worker")
+]
 _OURS = PROJECT / "noa_flows" / "prefect_internals.py"
 _PRIVATE_IMPORT = re.compile(r"^\s*(?:from|import)\s+prefect(?:\.\w+)*\._", re.MULTILINE)
 
@@ -85,7 +87,8 @@ def test_what_is_inherited_is_there() -> None:
 
 def test_the_warm_worker_uses_nothing_else_of_prefects_worker() -> None:
     """Its own names are those that Prefect's worker hasn't."""
-    used = set(re.findall(r"self\.(_[a-z]\w*)", _WARM_WORKER.read_text()))
+    code = "".join(path.read_text() for path in _WORKERS)
+    used = set(re.findall(r"self\.(_[a-z]\w*)", code))
     theirs = used & ({*dir(ProcessWorker)} | {*vars(ProcessWorker(work_pool_name="nowhere"))})
 
     listed = {place.rpartition(".")[2] for place in OVERRIDDEN} | set(constant("INHERITED"))

@@ -39,6 +39,7 @@ class Fault:
     status: int | None = None
     rewrite: Callable[[Any], Any] | None = None
     drop_answer: bool = False
+    late_answer: float = 0
 
 
 class ApiProxy:
@@ -91,6 +92,12 @@ class ApiProxy:
     def heal(self) -> None:
         """Forget all faults."""
         self._faults.clear()
+
+    def delay_answer(
+        self, seconds: float, endpoint: str | None = None, *, times: int | None = None
+    ) -> None:
+        """Let the server do its work at once, and hold the answer back for this long."""
+        self._faults.append(Fault(endpoint=endpoint, times=times, late_answer=seconds))
 
     def close(self) -> None:
         """Stop listening, drop all connections, and end the thread."""
@@ -146,7 +153,12 @@ class ApiProxy:
                 return web.json_response({"detail": "by order of the test"}, status=fault.status)
             if fault.rewrite is not None:
                 body = json.dumps(fault.rewrite(json.loads(body))).encode()
-        return await self._forward(request, body, drop=any(fault.drop_answer for fault in faults))
+        return await self._forward(
+            request,
+            body,
+            drop=any(fault.drop_answer for fault in faults),
+            late=max((fault.late_answer for fault in faults), default=0),
+        )
 
     def _due(self, endpoint: str) -> list[Fault]:
         """The faults that this request meets; each is used up by one time."""
@@ -158,7 +170,7 @@ class ApiProxy:
         return due
 
     async def _forward(
-        self, request: web.Request, body: bytes, *, drop: bool
+        self, request: web.Request, body: bytes, *, drop: bool, late: float
     ) -> web.StreamResponse:
         headers = [
             (name, value)
@@ -176,6 +188,8 @@ class ApiProxy:
                 if drop:
                     await upstream.read()
                     return _hang_up(request)
+                if late:
+                    await self._hold(late)
                 return await _pass_on(upstream, request)
         except aiohttp.ClientError:  # the server is down: so is the connection to it
             return _hang_up(request)

@@ -38,6 +38,7 @@ class Endpoint(StrEnum):
     DEPLOYMENT_BY_NAME = "GET /deployments/name/{flow}/{deployment}"
     BULK_CREATE = "POST /deployments/{id}/create_flow_run/bulk"
     CREATE = "POST /deployments/{id}/create_flow_run"
+    READ_RUN = "GET /flow_runs/{id}"
     FILTER_RUNS = "POST /flow_runs/filter"
     COUNT_RUNS = "POST /flow_runs/count"
     SET_RUN_STATE = "POST /flow_runs/{id}/set_state"
@@ -158,6 +159,10 @@ class PrefectApi:
             },
         )
 
+    async def read_run(self, run_id: str) -> Mapping[str, Any]:
+        """Return a run as it is now."""
+        return await self._call(Endpoint.READ_RUN, path={"id": run_id})
+
     async def find_all_runs(
         self, flow_runs: Mapping[str, Any]
     ) -> AsyncGenerator[Mapping[str, Any]]:
@@ -193,7 +198,7 @@ class PrefectApi:
         return bool(answer["status"] == "ACCEPT")
 
     async def read_states(self, run_id: str) -> Sequence[Mapping[str, Any]]:
-        """Return the states that a run has been in, the oldest first."""
+        """Return the states that a run has been in, in the order in which they were asked for."""
         states = await self._call(Endpoint.RUN_STATES, path={"id": run_id})
         return sorted(states, key=lambda state: state["timestamp"])
 

@@ -29,7 +29,7 @@ async def living_predecessor(api: PrefectApi, own_run: str, logger: Logger) -> s
     """
     deadline = _silence_of_the_dead()
     for run in await _older_runs(api, own_run):
-        silent_for = utc_now() - await _last_sign_of_life(api, run)
+        silent_for = utc_now() - await last_sign_of_life(api, run)
         if silent_for < deadline:
             return str(run["name"])
         logger.warning("%s has been silent for %s; it is dead.", run["name"], silent_for)
@@ -64,7 +64,8 @@ async def _older_runs(api: PrefectApi, own_run: str) -> Sequence[Mapping[str, An
     return [run for run in running if run["start_time"] < own["start_time"]]
 
 
-async def _last_sign_of_life(api: PrefectApi, run: Mapping[str, Any]) -> datetime:
+async def last_sign_of_life(api: PrefectApi, run: Mapping[str, Any]) -> datetime:
+    """When a run that has begun was last heard of."""
     beat = await api.last_event(HEARTBEAT, f"prefect.flow-run.{run['id']}")
     newest = beat["occurred"] if beat else run["start_time"]
     return datetime.fromisoformat(newest)

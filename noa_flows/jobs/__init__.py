@@ -23,10 +23,15 @@ BUILT_IN: Final[Mapping[str, str]] = {
 AnyJob = Job[Any, Any]
 
 
+def installed_jobs() -> Mapping[str, str]:
+    """Where the job types of packages live, ours and others', as `module:flow`."""
+    others = {entry.name: entry.value for entry in entry_points(group="noa_flows.jobs")}
+    return {**others, **BUILT_IN}
+
+
 def job_locations() -> Mapping[str, str]:
     """Where each job type lives, as `module:flow`, without importing any of them."""
-    installed = {entry.name: entry.value for entry in entry_points(group="noa_flows.jobs")}
-    return {**installed, **get_settings().jobs, **BUILT_IN}
+    return {**installed_jobs(), **get_settings().jobs, **BUILT_IN}
 
 
 @cache

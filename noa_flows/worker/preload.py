@@ -7,13 +7,12 @@ import gc
 import logging
 from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Final
 
 from prefect.client.orchestration import get_client
 from pydantic import BaseModel
 
-from noa_flows.jobs import BUILT_IN
+from noa_flows.jobs import installed_jobs
 from noa_flows.prefect_internals import share_ssl_contexts
 
 #: What Prefect imports on the way of a flow run, some of it late.
@@ -38,8 +37,8 @@ _MODULES: Final = (
 
 
 def _preload() -> None:
-    places = [*BUILT_IN.values(), *(one.value for one in entry_points(group="noa_flows.jobs"))]
-    for name in (*_MODULES, *(place.partition(":")[0] for place in places)):
+    jobs = (place.partition(":")[0] for place in installed_jobs().values())
+    for name in (*_MODULES, *jobs):
         try:
             import_module(name)
         except Exception:

@@ -7,7 +7,7 @@ import pytest
 from blocks.message import utc_now
 from noa_flows.jobs.noop_job import noop
 from noa_flows.prefect_api import PrefectApi, connect_to_prefect
-from noa_flows.recovery import release_the_stuck
+from noa_flows.recovery.stuck import release_the_stuck
 from tests.deployed import deploy
 from tests.servers.prefect_server import PrefectServer
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from noa_flows.recovery import has_begun, interruptions
+from noa_flows.recovery.interrupted import has_begun, interruptions
 
 
 def history(*types: str) -> list[dict[str, str]]:

@@ -1,0 +1,1 @@
+"""Recovery: what becomes of runs whose process, worker or machine died under them."""

@@ -20,7 +20,8 @@ from tests.servers.prefect_worker import PrefectWorker
 
 _JOBS = {"NOA_JOBS": '{"ledger": "tests.jobs.ledger_job:ledger"}', "PYTHONPATH": str(PROJECT)}
 #: Few runs wait at a time, so that the hand-over lasts as long as the execution.
-_PACE = {"NOA_BRIDGE__BATCH_SIZE": "3", "NOA_BRIDGE__MAX_WAITING": "4"}
+_MAX_WAITING = 4
+_PACE = {"NOA_BRIDGE__BATCH_SIZE": "3", "NOA_BRIDGE__MAX_WAITING": str(_MAX_WAITING)}
 _AT_ONCE = 4
 
 
@@ -39,13 +40,13 @@ class Entry:
 def ledger_plan(*, messages: int, seed: int) -> Plan:
     """Faults on the consumer and the broker alone, the more the more messages there are."""
     blows = {Blow.KILL_CONSUMER: messages // 5, Blow.RESTART_BROKER: 2, Blow.STALL_BROKER: 2}
-    return Plan(messages=messages, seed=seed, blows=blows)
+    return Plan(messages=messages, seed=seed, blows=blows, ahead=_MAX_WAITING + _AT_ONCE)
 
 
 async def ledger_under_fire(
     plan: Plan, databases: PostgresDatabases
 ) -> tuple[Figures, Sequence[str]]:
-    """Execute all messages on a process worker while the plan is carried out.
+    """Execute all messages on a warm worker while the plan is carried out.
 
     Returns:
         The figures, and each repeat with the interruption that explains it.

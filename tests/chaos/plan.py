@@ -30,20 +30,26 @@ class Plan:
     messages: int
     seed: int
     blows: dict[Blow, int]
+    #: So many messages may have left the broker before the progress shows it.
+    ahead: int = 0
 
     def schedule(self) -> Sequence[tuple[int, Blow]]:
         """All blows in order, each with the progress it waits for: runs (or effects) so far."""
-        return spread(self.blows, messages=self.messages, seed=self.seed)
+        return spread(self.blows, messages=self.messages, seed=self.seed, ahead=self.ahead)
 
 
-def spread(blows: Mapping[B, int], *, messages: int, seed: int) -> Sequence[tuple[int, B]]:
+def spread(
+    blows: Mapping[B, int], *, messages: int, seed: int, ahead: int = 0
+) -> Sequence[tuple[int, B]]:
     """Draw the progress that each blow waits for, and put all in that order.
 
-    None waits for the last fifth, so that there is still something in flight to hit.
+    None waits for the last fifth, nor until the last message may have left the broker, so that
+    there is still something in flight to hit.
     """
+    last = min(0.8 * messages, messages - 2 * ahead)
     numbers = Random(seed)
     moments = [
-        (int(numbers.uniform(0.0, 0.8) * messages), blow)
+        (int(numbers.uniform(0.0, last)), blow)
         for blow, times in blows.items()
         for _ in range(times)
     ]

@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: 500 messages instead of 2,000, 15 executed runs instead of 50."""
+"""The short form of `make chaos`: 500 messages instead of 2,000, 30 executed runs instead of 50."""
 
 import secrets
 import sys
@@ -17,7 +17,7 @@ from tests.servers.postgres_databases import PostgresDatabases
 
 pytestmark = [pytest.mark.chaos, pytest.mark.servers, pytest.mark.timeout(600)]
 
-_MESSAGES, _EXECUTED = 500, 15
+_MESSAGES, _EXECUTED = 500, 30
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from functools import cache
 from types import ModuleType
 from typing import Any, Final
-from uuid import UUID
 
 import anyio.lowlevel
 import prefect.client.orchestration
@@ -20,9 +19,14 @@ from prefect._flow_run_suspension import (
     mark_flow_run_suspension_requested,
     observe_flow_run_suspension,
 )
-from prefect._internal.observers import FlowRunSuspendingObserver
+from prefect._internal.attempt_control import (
+    AttemptConclusion,
+    EngineDisposition,
+    EngineOutcomeReceipt,
+)
+from prefect._internal.observers import FlowRunCancellingObserver, FlowRunSuspendingObserver
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
-from prefect.client.schemas.objects import State
+from prefect.runner import _flow_run_executor
 from prefect.runner._control_channel import ControlChannel
 from prefect.runner._flow_run_executor import FlowRunExecutionResult, FlowRunExecutorContext
 from prefect.runner._hook_runner import HookRunner
@@ -30,22 +34,27 @@ from prefect.runner._process_manager import (
     ProcessHandle,
     create_isolated_termination_scope,
 )
+from prefect.workers import base
 from prefect.workers.process import ProcessJobConfiguration
 
 __all__ = [
     "INHERITED",
     "OVERRIDDEN",
+    "AttemptConclusion",
     "ControlChannel",
+    "FlowRunCancellingObserver",
     "FlowRunExecutionResult",
     "FlowRunExecutorContext",
+    "FlowRunSuspendingObserver",
     "HookRunner",
     "ProcessHandle",
-    "SuspensionObserver",
     "create_isolated_termination_scope",
     "csrf_is_off",
     "has_own_command",
+    "has_reported_its_end",
     "mark_flow_run_suspension_requested",
     "observe_flow_run_suspension",
+    "replace_cancellation_observer",
     "replace_in_engine",
     "send_heartbeats",
     "share_ssl_contexts",
@@ -55,15 +64,40 @@ __all__ = [
 #: Beats for a run while its context is open.
 send_heartbeats: Final[Callable[..., AbstractContextManager[None]]] = flow_engine._send_heartbeats
 
-#: What the warm worker uses of the worker that it extends.
-INHERITED: Final = (
-    "_exit_stack",
-    "_limit",
-    "_limiter",
-    "_logger",
-    "_runs_task_group",
-    "_work_pool",
-)
+#: Class that is extended → what the extension uses of its instances.
+INHERITED: Final[Mapping[str, tuple[str, ...]]] = {
+    "prefect.workers.process:ProcessWorker": (
+        "_exit_stack",
+        "_limit",
+        "_limiter",
+        "_logger",
+        "_runs_task_group",
+        "_work_pool",
+    ),
+    "prefect._internal.observers:FlowRunCancellingObserver": (
+        "_check_for_cancelled_flow_runs",
+        "_client",
+        "_consume_events",
+        "_consumer_task",
+        "_event_filter",
+        "_events_subscriber",
+        "_exit_stack",
+        "_in_flight_flow_run_ids",
+        "_polling_task",
+    ),
+    "prefect._internal.observers:FlowRunSuspendingObserver": (
+        "_check_for_suspended_flow_runs",
+        "_client",
+        "_consume_events",
+        "_consumer_task",
+        "_create_watch",
+        "_event_filter",
+        "_events_subscriber",
+        "_exit_stack",
+        "_polling_task",
+        "_watches",
+    ),
+}
 
 #: Where a name is replaced or overridden → its parameters, as they have to be.
 OVERRIDDEN: Final[Mapping[str, tuple[str, ...]]] = {
@@ -71,6 +105,22 @@ OVERRIDDEN: Final[Mapping[str, tuple[str, ...]]] = {
         "flow_run_id",
         "suspension_request",
         "polling_interval",
+    ),
+    "prefect._internal.observers:FlowRunCancellingObserver.remove_in_flight_flow_run_id": (
+        "self",
+        "flow_run_id",
+    ),
+    "prefect.runner._flow_run_executor:FlowRunCancellingObserver": (
+        "on_cancelling",
+        "polling_interval",
+        "event_filter",
+        "on_failure",
+    ),
+    "prefect.workers.base:FlowRunCancellingObserver": (
+        "on_cancelling",
+        "polling_interval",
+        "event_filter",
+        "on_failure",
     ),
     "prefect.flow_engine:_send_heartbeats": ("engine", "join_on_exit"),
     "prefect.workers.base:BaseJobConfiguration._base_environment": (),
@@ -100,13 +150,18 @@ def replace_in_engine(
     flow_engine._send_heartbeats = send_heartbeats
 
 
-class SuspensionObserver(FlowRunSuspendingObserver):
-    """Prefect's observer of suspensions, which needn't read a run whose state is known."""
+def replace_cancellation_observer(observer: type[FlowRunCancellingObserver]) -> None:
+    """Let Prefect's workers and executors use this one in this process."""
+    base.FlowRunCancellingObserver = observer
+    _flow_run_executor.FlowRunCancellingObserver = observer
 
-    def watch(self, flow_run_id: UUID, state: State[Any]) -> None:
-        """Watch a run from a state on that the server has just accepted."""
-        self._watches[flow_run_id] = watch = self._create_watch(flow_run_id)
-        watch.initialize(state)
+
+def has_reported_its_end(conclusion: AttemptConclusion | None) -> bool:
+    """Whether a process has told Prefect the state that its run ended, or is paused, in."""
+    return (
+        isinstance(conclusion, EngineOutcomeReceipt)
+        and conclusion.disposition is EngineDisposition.STATE_REPORTED
+    )
 
 
 def has_own_command(configuration: ProcessJobConfiguration) -> bool:

@@ -43,7 +43,7 @@ async def recover() -> dict[str, int]:
         if not await _is_our_turn(api):
             logger.info("Another recovery that hasn't looked yet does it all.")
             return {}
-        await release_the_stuck(api, now=utc_now())
+        await release_the_stuck(api, settings.workers, now=utc_now())
         for run in await crashed_runs(api):
             try:
                 fate = await decide(api, run, settings)

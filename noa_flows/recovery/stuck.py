@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from noa_flows.consumers.succession import last_sign_of_life
 from noa_flows.prefect_api import PrefectApi
+from noa_flows.settings import WorkerSettings
 
 _OURS: Final = ("noa", "noa-recovery")
 _BEATING: Final = ("heartbeat:30s",)
@@ -18,24 +19,26 @@ class _Stuck:
 
     name: str
     tags: Sequence[str]
-    #: Longer than the automation waits for that state, which is sooner where no event is lost.
     patience: timedelta
     then: tuple[str, str]
 
 
-_STUCK: Final = (
-    _Stuck("Pending", _OURS, timedelta(minutes=11), ("SCHEDULED", "Scheduled")),
-    _Stuck("Cancelling", _OURS, timedelta(minutes=3), ("CANCELLED", "Cancelled")),
-    _Stuck("Running", _BEATING, timedelta(minutes=5), ("CRASHED", "Crashed")),
-)
+def _states(settings: WorkerSettings) -> Sequence[_Stuck]:
+    """The automations end the latter two sooner, where no event is lost."""
+    pending = timedelta(seconds=settings.pending_seconds)
+    return (
+        _Stuck("Pending", _OURS, pending, ("SCHEDULED", "Scheduled")),
+        _Stuck("Cancelling", _OURS, timedelta(minutes=3), ("CANCELLED", "Cancelled")),
+        _Stuck("Running", _BEATING, timedelta(minutes=5), ("CRASHED", "Crashed")),
+    )
 
 
-async def release_the_stuck(api: PrefectApi, *, now: datetime) -> None:
+async def release_the_stuck(api: PrefectApi, settings: WorkerSettings, *, now: datetime) -> None:
     """Let runs out of the states that a dead worker has left them in.
 
-    Automations do so sooner; but they live on events, and a server that dies takes some with it.
+    Automations live on events, and a server that dies takes some with it.
     """
-    for stuck in _STUCK:
+    for stuck in _states(settings):
         wanted = {"tags": {"any_": stuck.tags}, "state": {"name": {"any_": [stuck.name]}}}
         for run in [run async for run in api.find_all_runs(wanted)]:
             silent_for = now - await _last_news(api, run)

@@ -51,6 +51,12 @@ class WorkerSettings(SettingsGroup):
         ge=64,
         description="Resident memory (MiB) above which a run's process is killed; none by default.",
     )
+    pending_seconds: float = Field(
+        default=600,
+        ge=30,
+        description="How long a run may be Pending until its worker passes for dead and the run "
+        "goes back to its queue. More than the longest preparation (pull steps) of a run takes.",
+    )
     max_interruptions: int = Field(
         default=3,
         ge=1,

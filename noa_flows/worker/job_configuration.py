@@ -18,6 +18,9 @@ from noa_flows.settings import get_settings
 #: What an interpreter reads when it starts: a run that changes these gets one of its own.
 _INTERPRETER_VARIABLES: Final = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "OMP_", "OPENBLAS_", "MKL_")
 _AUTO_INSTALL: Final = "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES"
+#: Prefect's own 5 give a server a minute to come back, and a run whose last report fails after that
+#: passes for failed, its work done or not. The pauses double: 8 minutes.
+_PATIENCE: Final = {"PREFECT_CLIENT_MAX_RETRIES": "8"}
 _YES: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 _MEMORY_LIMIT: Final = Field(
     default=None,
@@ -82,12 +85,13 @@ _written: tuple[Settings, Mapping[str, str]] | None = None
 
 
 def settings_as_environment() -> Mapping[str, str]:
-    """Write Prefect's settings as environment variables, once for as long as they stay the same.
+    """Write Prefect's settings for the runs as environment variables, once while they are the same.
 
     Prefect does it for each run, and it takes as long as all else that its worker does for one.
     """
     global _written  # noqa: PLW0603 — a cache of one
     settings = get_current_settings()
     if _written is None or _written[0] is not settings:
-        _written = settings, settings.to_environment_variables(exclude_unset=True)
+        written = settings.to_environment_variables(exclude_unset=True)
+        _written = settings, {**_PATIENCE, **written}
     return _written[1]

@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.logging.loggers import flow_run_logger
 
 from noa_flows.prefect_internals import (
+    AttemptConclusion,
     ControlChannel,
     ProcessHandle,
     create_isolated_termination_scope,
@@ -28,7 +29,7 @@ _MEMORY_CHECK_SECONDS: Final = 0.5
 _LAST_REQUEST_SECONDS: Final = 3
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class WarmStarter:
     """Prefect's strategy of starting a process (`ProcessStarter`), for one run."""
 
@@ -40,6 +41,8 @@ class WarmStarter:
     stream_output: bool
     #: Resident memory above which the process is killed.
     memory_limit_bytes: int | None
+    #: What Prefect's engine had said of the run's end when the process had ended.
+    conclusion: AttemptConclusion | None = field(default=None, init=False)
 
     async def start(
         self,
@@ -71,6 +74,7 @@ class WarmStarter:
                 group.start_soon(_limit_memory, process, self.memory_limit_bytes, flow_run)
             if await self.processes.finished(process) < 0:
                 await anyio.sleep(_LAST_REQUEST_SECONDS)
+            self.conclusion = self.control_channel.get_conclusion(flow_run.id)
             group.cancel_scope.cancel()
 
     def _control_of(self, flow_run: FlowRun) -> Mapping[str, str]:

@@ -21,8 +21,9 @@ from noa_flows.prefect_internals import (
     FlowRunExecutionResult,
     FlowRunExecutorContext,
     ProcessHandle,
-    SuspensionObserver,
     csrf_is_off,
+    has_reported_its_end,
+    replace_cancellation_observer,
 )
 from noa_flows.settings import get_settings
 from noa_flows.worker.attempt import Suspended
@@ -33,6 +34,7 @@ from noa_flows.worker.job_configuration import (
     settings_as_environment,
 )
 from noa_flows.worker.known import Known
+from noa_flows.worker.observers import CancellationObserver, SuspensionObserver
 from noa_flows.worker.processes import ProcessStats, Scale, WarmProcesses
 from noa_flows.worker.prompt_worker import PromptWorker
 from noa_flows.worker.reads import share_reads
@@ -65,6 +67,7 @@ class WarmWorker(PromptWorker):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        replace_cancellation_observer(CancellationObserver)
         settings = get_settings().workers
         self._processes = WarmProcesses(
             Scale(
@@ -251,10 +254,11 @@ class WarmWorker(PromptWorker):
         self._suspensions.remove_in_flight_flow_run_id(flow_run.id)
         if execution is None or execution.status_code is None:
             raise RuntimeError("the flow run's process could not be started")
-        if execution.status_code == 0:
+        if has_reported_its_end(starter.conclusion):
             self._hooks.forget(flow_run.id)
         else:
-            patience = _KILLING_SECONDS if execution.status_code < 0 else _NOTICING_SECONDS
+            was_killed = (execution.handle.returncode or 0) < 0
+            patience = _KILLING_SECONDS if was_killed else _NOTICING_SECONDS
             self._do_aside(self._settle_cancellation, flow_run.id, patience)
         return ProcessWorkerResult(
             status_code=execution.status_code, identifier=str(execution.handle.pid)

@@ -34,6 +34,7 @@ _JOBS: Final[Mapping[str, str]] = {
     "NOA_JOBS": '{"struck-rerun": "tests.jobs.struck_jobs:struck_rerun", '
     '"struck-dead": "tests.jobs.struck_jobs:struck_dead"}',
     "PYTHONPATH": str(PROJECT),
+    "NOA_WORKERS__PENDING_SECONDS": str(PENDING_PATIENCE_SECONDS),
 }
 
 
@@ -129,7 +130,7 @@ async def _deploy(*jobs: JobFlow[Any, Any]) -> None:
 async def _shorten_the_patience() -> None:
     """Let a run that was taken by a dead worker go back to its queue sooner than by default."""
     automation = next(one for one in read_automations() if "goes back" in one["name"])
-    trigger = {**automation["trigger"], "within": PENDING_PATIENCE_SECONDS}
+    trigger = {**automation["trigger"], "within": PENDING_PATIENCE_SECONDS + 5}
     async with connect_to_prefect(max_retries=PATIENT) as api:
         await api.upsert_automation({**automation, "trigger": trigger})
 

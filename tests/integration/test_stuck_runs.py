@@ -8,6 +8,7 @@ from blocks.message import utc_now
 from noa_flows.jobs.noop_job import noop
 from noa_flows.prefect_api import PrefectApi, connect_to_prefect
 from noa_flows.recovery.stuck import release_the_stuck
+from noa_flows.settings import WorkerSettings
 from tests.deployed import deploy
 from tests.servers.prefect_server import PrefectServer
 
@@ -23,7 +24,7 @@ async def left_in(api: PrefectApi, state_type: str, name: str) -> str:
 @pytest.mark.parametrize(
     ("state_type", "name", "minutes", "then"),
     [
-        ("PENDING", "Pending", 11, "Scheduled"),
+        ("PENDING", "Pending", 10, "Scheduled"),
         ("CANCELLING", "Cancelling", 3, "Cancelled"),
         ("RUNNING", "Running", 5, "Crashed"),
     ],
@@ -36,7 +37,7 @@ async def test_a_run_leaves_a_state_that_its_worker_has_left_it_in(
         run_id = await left_in(api, state_type, name)
 
         async def state_after(passed: timedelta) -> str:
-            await release_the_stuck(api, now=utc_now() + passed)
+            await release_the_stuck(api, WorkerSettings(), now=utc_now() + passed)
             (run,) = await api.filter_runs({"id": {"any_": [run_id]}})
             return str(run["state_name"])
 

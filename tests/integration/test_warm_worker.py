@@ -447,6 +447,7 @@ async def test_a_run_does_not_outlive_the_fork_server_unseen(
 async def test_worker_and_run_outlive_prefects_server(
     postgres_databases: PostgresDatabases, tmp_path: Path, notes: Path
 ) -> None:
+    """It is away for longer than Prefect's client, and its observers of cancellations, try."""
     database = postgres_database(postgres_databases)
     with (
         PrefectServer(database_url=database) as server,
@@ -458,12 +459,24 @@ async def test_worker_and_run_outlive_prefects_server(
         await begun(notes)
 
         await asyncio.to_thread(server.kill)
-        await asyncio.sleep(10)
+        await asyncio.sleep(70)
         await asyncio.to_thread(server.start)
 
-        assert (await ended(run, within=90)).state_name == "Completed"
+        cancelled = await start_run(deployment, notes=str(notes))
+        await in_state(cancelled, "Running", within=60)
+        await cancel(cancelled)
+        await in_state(cancelled, "Cancelled", within=60)
+        assert (await ended(run, within=120)).state_name == "Completed"
         assert worker.running
-        assert await result_of(worker, warm_flows.doubled, number=2) == 4
+
+
+async def test_a_run_that_ends_before_its_worker_knows_of_its_cancellation_is_cancelled(
+    worker: RunningWorker,
+) -> None:
+    deployment = await worker.deploy(warm_flows.cancelled_at_the_last_moment)
+    runs = [await start_run(deployment) for _ in range(3)]
+    for run in runs:
+        await in_state(run, "Cancelled", within=30)
 
 
 async def test_a_run_that_ends_by_itself_while_it_is_cancelled_is_cancelled(

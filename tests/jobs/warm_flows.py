@@ -12,8 +12,10 @@ from typing import Any
 
 import httpx
 from prefect import flow, get_run_logger, task
+from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.settings import get_current_settings
+from prefect.states import Cancelling
 
 from tests.jobs.append_line import append_line
 
@@ -97,6 +99,16 @@ def deaf(notes: str, seconds: float = 90) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         time.sleep(0.05)
+
+
+@flow
+def cancelled_at_the_last_moment() -> None:
+    """Ask for its own cancellation, and be at its end before the worker knows."""
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(context.flow_run.id, Cancelling())
 
 
 @flow

@@ -13,9 +13,16 @@ from prefect.workers.process import ProcessWorker
 
 from tests.project import PROJECT
 
-_WORKERS = [
-    PROJECT / "noa_flows" / "worker" / f"{name}.py" for name in ("prompt_worker", "warm_worker")
-]
+#: Class of Prefect's → the files that extend it.
+_EXTENDED = {
+    "prefect.workers.process:ProcessWorker": ("prompt_worker", "warm_worker"),
+    "prefect._internal.observers:FlowRunCancellingObserver": ("observers",),
+    "prefect._internal.observers:FlowRunSuspendingObserver": ("observers",),
+}
+_CALLED = {
+    "prefect._internal.observers:FlowRunCancellingObserver": "on_cancelling",
+    "prefect._internal.observers:FlowRunSuspendingObserver": "on_suspended",
+}
 _OURS = PROJECT / "noa_flows" / "prefect_internals.py"
 _PRIVATE_IMPORT = re.compile(r"^\s*(?:from|import)\s+prefect(?:\.\w+)*\._", re.MULTILINE)
 
@@ -37,6 +44,7 @@ def constant(name: str) -> Any:
 
 
 OVERRIDDEN: dict[str, tuple[str, ...]] = constant("OVERRIDDEN")
+INHERITED: dict[str, tuple[str, ...]] = constant("INHERITED")
 
 
 def find(place: str) -> Any:
@@ -69,7 +77,6 @@ def test_what_is_replaced_or_overridden_takes_what_it_took(place: str) -> None:
         "prefect.client.orchestration:ssl.create_default_context",
         "prefect.client.orchestration:PrefectClient.raise_for_api_version_mismatch",
         "prefect.client.orchestration:SyncPrefectClient.raise_for_api_version_mismatch",
-        "prefect._internal.observers:FlowRunSuspendingObserver._create_watch",
         "prefect._internal.observers:_SuspensionWatch.initialize",
         "prefect.runner._flow_run_executor:FlowRunExecutorContext.create_executor",
     ],
@@ -78,21 +85,32 @@ def test_what_is_used_of_an_object_is_there(place: str) -> None:
     assert callable(find(place))
 
 
-def test_what_is_inherited_is_there() -> None:
-    there = vars(ProcessWorker(work_pool_name="nowhere"))
+def names_of(place: str) -> set[str]:
+    """List all that an instance of a class of Prefect's has, or is given in its methods."""
+    kind = find(place)
+    options: dict[str, Any] = (
+        {"work_pool_name": "nowhere"} if kind is ProcessWorker else {_CALLED[place]: print}
+    )
+    methods = [one for one in vars(kind).values() if inspect.isfunction(one)]
+    return {*dir(kind(**options)), *(name for one in methods for name in one.__code__.co_names)}
 
-    gone = set(constant("INHERITED")) - set(there)
-    assert gone == set(), f"a worker of Prefect {prefect.__version__} has no such attributes"
+
+@pytest.mark.parametrize("place", INHERITED)
+def test_what_is_inherited_is_there(place: str) -> None:
+    gone = set(INHERITED[place]) - names_of(place)
+    assert gone == set(), f"{place} of Prefect {prefect.__version__} has no such attributes"
 
 
-def test_the_warm_worker_uses_nothing_else_of_prefects_worker() -> None:
-    """Its own names are those that Prefect's worker hasn't."""
-    code = "".join(path.read_text() for path in _WORKERS)
-    used = set(re.findall(r"self\.(_[a-z]\w*)", code))
-    theirs = used & ({*dir(ProcessWorker)} | {*vars(ProcessWorker(work_pool_name="nowhere"))})
-
-    listed = {place.rpartition(".")[2] for place in OVERRIDDEN} | set(constant("INHERITED"))
-    assert theirs - listed == set()
+def test_nothing_else_is_used_of_what_is_extended() -> None:
+    """The names of the extension's own are those that Prefect's class hasn't."""
+    listed = {place.rpartition(".")[2] for place in OVERRIDDEN} | {
+        name for names in INHERITED.values() for name in names
+    }
+    for place, files in _EXTENDED.items():
+        folder = PROJECT / "noa_flows" / "worker"
+        code = "".join((folder / f"{name}.py").read_text() for name in files)
+        used = set(re.findall(r"self\.(_[a-z]\w*)", code))
+        assert used & names_of(place) - listed == set()
 
 
 def test_a_name_that_has_gone_is_named() -> None:

@@ -23,6 +23,7 @@ from prefect._internal.attempt_control import (
     AttemptConclusion,
     EngineDisposition,
     EngineOutcomeReceipt,
+    StateOwnershipDelegation,
 )
 from prefect._internal.observers import FlowRunCancellingObserver, FlowRunSuspendingObserver
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
@@ -50,10 +51,12 @@ __all__ = [
     "ProcessHandle",
     "create_isolated_termination_scope",
     "csrf_is_off",
+    "has_been_told_to_end",
     "has_own_command",
     "has_reported_its_end",
     "mark_flow_run_suspension_requested",
     "observe_flow_run_suspension",
+    "observer_of",
     "replace_cancellation_observer",
     "replace_in_engine",
     "send_heartbeats",
@@ -71,16 +74,17 @@ INHERITED: Final[Mapping[str, tuple[str, ...]]] = {
         "_limit",
         "_limiter",
         "_logger",
+        "_prefetch_seconds",
         "_runs_task_group",
         "_work_pool",
+        "_work_pool_name",
+        "_work_queues",
     ),
     "prefect._internal.observers:FlowRunCancellingObserver": (
         "_check_for_cancelled_flow_runs",
         "_client",
-        "_consume_events",
         "_consumer_task",
         "_event_filter",
-        "_events_subscriber",
         "_exit_stack",
         "_in_flight_flow_run_ids",
         "_polling_task",
@@ -106,21 +110,20 @@ OVERRIDDEN: Final[Mapping[str, tuple[str, ...]]] = {
         "suspension_request",
         "polling_interval",
     ),
-    "prefect._internal.observers:FlowRunCancellingObserver.remove_in_flight_flow_run_id": (
+    "prefect._internal.observers:FlowRunCancellingObserver.__init__": (
+        "self",
+        "on_cancelling",
+        "polling_interval",
+        "event_filter",
+        "on_failure",
+    ),
+    "prefect._internal.observers:FlowRunCancellingObserver.add_in_flight_flow_run_id": (
         "self",
         "flow_run_id",
     ),
-    "prefect.runner._flow_run_executor:FlowRunCancellingObserver": (
-        "on_cancelling",
-        "polling_interval",
-        "event_filter",
-        "on_failure",
-    ),
-    "prefect.workers.base:FlowRunCancellingObserver": (
-        "on_cancelling",
-        "polling_interval",
-        "event_filter",
-        "on_failure",
+    "prefect._internal.observers:FlowRunCancellingObserver.remove_in_flight_flow_run_id": (
+        "self",
+        "flow_run_id",
     ),
     "prefect.flow_engine:_send_heartbeats": ("engine", "join_on_exit"),
     "prefect.workers.base:BaseJobConfiguration._base_environment": (),
@@ -156,12 +159,22 @@ def replace_cancellation_observer(observer: type[FlowRunCancellingObserver]) -> 
     _flow_run_executor.FlowRunCancellingObserver = observer
 
 
+def observer_of(context: FlowRunExecutorContext) -> FlowRunCancellingObserver:
+    """Return what watches for the cancellation of the runs that a context executes."""
+    return context._observer
+
+
 def has_reported_its_end(conclusion: AttemptConclusion | None) -> bool:
     """Whether a process has told Prefect the state that its run ended, or is paused, in."""
     return (
         isinstance(conclusion, EngineOutcomeReceipt)
         and conclusion.disposition is EngineDisposition.STATE_REPORTED
     )
+
+
+def has_been_told_to_end(conclusion: AttemptConclusion | None) -> bool:
+    """Whether a process has ended because Prefect cancels its run, and sees to the rest."""
+    return isinstance(conclusion, StateOwnershipDelegation)
 
 
 def has_own_command(configuration: ProcessJobConfiguration) -> bool:

@@ -3,11 +3,12 @@
 import asyncio
 import time
 from abc import ABC
-from collections import deque
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
+import httpx
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.exceptions import Abort
@@ -16,28 +17,28 @@ from prefect.utilities.engine import propose_state
 from prefect.workers.process import ProcessWorker
 from typing_extensions import override
 
+from blocks.message import utc_now
 from noa_flows.worker.arrivals import watch_arrivals
 
 #: No run is taken by another worker, and ends, within it.
 _FRESH_SECONDS: Final = 0.2
-#: So long a run of a higher priority waits for a process at most while others are queued.
+#: A worker that has no use for a run asks this often nevertheless, to be known alive.
 _LONGEST_SILENCE_SECONDS: Final = 2
+_PAUSE_SECONDS: Final = 1
 
 
 class PromptWorker(ProcessWorker, ABC):
-    """Looks for runs as soon as they are announced, or a process is free.
+    """Looks for runs as soon as they are announced, or a process is free for one that waits.
 
-    Prefect's worker looks every few seconds, and forgets what it can't begin at once. Abstract, so
-    that Prefect doesn't take it for a worker type of its own.
+    Prefect's worker looks every few seconds, for as many as there are. Abstract, so that Prefect
+    doesn't take it for a worker type of its own.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        #: Polled, and not submitted yet, for want of a free process.
-        self._waiting = deque[WorkerFlowRunResponse]()
         #: When the last poll began that named a run.
         self._named: dict[UUID, float] = {}
-        #: Runs have been announced since the last poll.
+        #: Runs wait, or have been announced since the last poll.
         self._has_news = False
         self._is_polling = False
         self._arrivals: asyncio.Task[None] | None = None
@@ -49,7 +50,6 @@ class PromptWorker(ProcessWorker, ABC):
     async def finish_runs(self) -> None:
         """Take no more runs, and return once those at hand have ended."""
         self._takes_runs = False
-        self._waiting.clear()
         self._idle.clear()
         if self.limiter.borrowed_tokens > 0:
             await self._idle.wait()
@@ -59,8 +59,8 @@ class PromptWorker(ProcessWorker, ABC):
         """Look for work where there is a process for it, and often enough to be known alive."""
         if not self._takes_runs:
             return []
-        has_no_use = self._waiting or self.limiter.available_tokens == 0
-        if has_no_use and time.monotonic() - self._asked < _LONGEST_SILENCE_SECONDS:
+        is_full = self.limiter.available_tokens == 0
+        if is_full and time.monotonic() - self._asked < _LONGEST_SILENCE_SECONDS:
             self._has_news = True
             return []
         self._asked = time.monotonic()
@@ -100,26 +100,43 @@ class PromptWorker(ProcessWorker, ABC):
 
     @override
     async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
-        asked = time.monotonic()
-        found = await super()._get_scheduled_flow_runs()
+        """Ask for as many runs as can be of use: the server would send a thousand."""
+        asked, limit = time.monotonic(), 2 * int(self.limiter.total_tokens)
+        due = utc_now() + timedelta(seconds=int(self._prefetch_seconds))
+        wanted: dict[str, Any] = {"scheduled_before": due.isoformat(), "limit": limit}
+        if self._work_queues:
+            wanted["work_queue_names"] = sorted(self._work_queues)
+        try:
+            answer = await self.client.request(
+                "POST",
+                "/work_pools/{name}/get_scheduled_flow_runs",
+                path_params={"name": self._work_pool_name},
+                json=wanted,
+            )
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.NOT_FOUND.value:
+                return []  # the next heartbeat makes the pool, or says that it isn't there
+            raise
+        found = WorkerFlowRunResponse.model_validate_list(answer.json())
         self._named = {one.flow_run.id: asked for one in found}
+        # Those at hand may be among them; so many are more than could be taken.
+        self._has_news |= len(found) == limit
         return found
 
     @override
     async def _submit_scheduled_flow_runs(
         self, flow_run_response: list[WorkerFlowRunResponse]
     ) -> list[FlowRun]:
-        """Submit as many as there are processes for, and keep the others until one is free."""
-        self._waiting = deque(flow_run_response)
-        return await self._submit_waiting()
-
-    async def _submit_waiting(self) -> list[FlowRun]:
+        """Submit as many as there are processes for; the others are asked for again."""
         submitted: list[FlowRun] = []
-        while self._waiting and self.limiter.available_tokens > 0:
-            one = self._waiting.popleft()
+        for one in flow_run_response:
             # The answer to an older question may name a run that is at hand meanwhile.
-            if one.flow_run.id not in self.limiter.statistics().borrowers:
-                submitted += await super()._submit_scheduled_flow_runs([one])
+            if one.flow_run.id in self.limiter.statistics().borrowers:
+                continue
+            if self.limiter.available_tokens == 0:
+                self._has_news = True
+                break
+            submitted += await super()._submit_scheduled_flow_runs([one])
         return submitted
 
     @override
@@ -136,6 +153,7 @@ class PromptWorker(ProcessWorker, ABC):
             return False
         except Exception:
             logger.exception("The run %s can't be taken; it is tried again.", flow_run.id)
+            await asyncio.sleep(_PAUSE_SECONDS)
             return False
         if not state.is_pending():
             logger.info("The run %s isn't taken: it is %s now.", flow_run.id, state.name)
@@ -159,11 +177,7 @@ class PromptWorker(ProcessWorker, ABC):
         super()._release_limit_slot(flow_run_id)
         if self.limiter.borrowed_tokens == 0:
             self._idle.set()
-        if not self.is_setup or not self._takes_runs:
-            return
-        if self._waiting:
-            self._do_aside(self._submit_waiting)
-        elif self._has_news:
+        if self.is_setup and self._takes_runs and self._has_news:
             self._look_for_work()
 
     def _do_aside(self, work: Callable[..., Awaitable[Any]], *arguments: Any) -> None:

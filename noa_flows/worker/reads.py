@@ -1,4 +1,4 @@
-"""What many runs share, read from Prefect's server once a second at most."""
+"""What many runs share, read from Prefect's server once a second at most, or more rarely."""
 
 import asyncio
 import time
@@ -9,39 +9,39 @@ from prefect.client.orchestration import PrefectClient
 
 T = TypeVar("T")
 
-#: So old what is read may be: a change to a deployment holds for runs that start a second later.
-_FRESH_SECONDS: Final = 1.0
 #: More than there are deployments that run within a second.
 _REMEMBERED: Final = 1000
-_SHARED: Final = (
-    "read_deployment",
-    "read_flow",
-    "read_work_queue",
-    "read_server_default_result_storage",
-)
+#: Method → how old, in seconds, what it has read may be. A change to a deployment holds for runs
+#: that start a second later; names of flows and queues, and the server's storage, hardly change.
+_SHARED: Final = {
+    "read_deployment": 1.0,
+    "read_flow": 10.0,
+    "read_work_queue": 10.0,
+    "read_server_default_result_storage": 10.0,
+}
 
 
 def share_reads(client: PrefectClient) -> None:
     """Let a client answer so what is asked for each run, and is the same for most."""
-    for method in _SHARED:
-        setattr(client, method, Reads(getattr(client, method)))
+    for method, fresh_seconds in _SHARED.items():
+        setattr(client, method, Reads(getattr(client, method), fresh_seconds))
 
 
 class Reads(Generic[T]):
-    """Remembers what a call returned for its arguments, for a second.
+    """Remembers for a while what a call returned for its arguments.
 
     Callers at the same time share one call; one that fails is forgotten.
     """
 
-    def __init__(self, call: Callable[..., Awaitable[T]]) -> None:
-        self._call = call
+    def __init__(self, call: Callable[..., Awaitable[T]], fresh_seconds: float) -> None:
+        self._call, self._fresh_seconds = call, fresh_seconds
         self._found: dict[tuple[Any, ...], tuple[float, asyncio.Future[T]]] = {}
 
     async def __call__(self, *arguments: Any) -> T:
         """Call, or return what has been read already."""
         now = time.monotonic()
-        read, future = self._found.get(arguments, (-_FRESH_SECONDS, None))
-        if future is None or now - read >= _FRESH_SECONDS:
+        read, future = self._found.get(arguments, (-self._fresh_seconds, None))
+        if future is None or now - read >= self._fresh_seconds:
             if len(self._found) >= _REMEMBERED:
                 self._found.clear()
             future = asyncio.ensure_future(self._call(*arguments))

@@ -10,6 +10,7 @@ from typing import Final
 
 import anyio
 import anyio.abc
+import httpx
 from prefect.client.schemas.objects import FlowRun
 from prefect.logging.loggers import flow_run_logger
 
@@ -21,6 +22,7 @@ from noa_flows.prefect_internals import (
 )
 from noa_flows.worker.attempt import Order
 from noa_flows.worker.known import Known
+from noa_flows.worker.observers import CancellationObserver
 from noa_flows.worker.processes import WarmProcess, WarmProcesses
 
 _MEMORY_CHECK_SECONDS: Final = 0.5
@@ -39,6 +41,7 @@ class WarmStarter:
     environment: Mapping[str, str]
     folder: Path
     stream_output: bool
+    cancellations: CancellationObserver
     #: Resident memory above which the process is killed.
     memory_limit_bytes: int | None
     #: What Prefect's engine had said of the run's end when the process had ended.
@@ -75,6 +78,10 @@ class WarmStarter:
             if await self.processes.finished(process) < 0:
                 await anyio.sleep(_LAST_REQUEST_SECONDS)
             self.conclusion = self.control_channel.get_conclusion(flow_run.id)
+            if self.conclusion is None and self.cancellations.has_told(flow_run.id):
+                # Else its end would pass for a crash.
+                with suppress(httpx.HTTPError):
+                    await self.cancellations.insist(flow_run.id)
             group.cancel_scope.cancel()
 
     def _control_of(self, flow_run: FlowRun) -> Mapping[str, str]:

@@ -22,7 +22,9 @@ from noa_flows.prefect_internals import (
     FlowRunExecutorContext,
     ProcessHandle,
     csrf_is_off,
+    has_been_told_to_end,
     has_reported_its_end,
+    observer_of,
     replace_cancellation_observer,
 )
 from noa_flows.settings import get_settings
@@ -40,9 +42,9 @@ from noa_flows.worker.prompt_worker import PromptWorker
 from noa_flows.worker.reads import share_reads
 from noa_flows.worker.starter import WarmStarter
 
-#: How long Prefect takes, at most, to see that a process has gone that it has killed.
+#: How long Prefect takes, at most, to see that a process has gone, and run its hooks.
 _KILLING_SECONDS: Final = 40
-_NOTICING_SECONDS: Final = 2
+_NOTICING_SECONDS: Final = 10
 
 
 class WarmWorker(PromptWorker):
@@ -175,6 +177,7 @@ class WarmWorker(PromptWorker):
                 processes=self._processes,
                 known=await self._known_of(flow_run),
                 control_channel=self._executors.control_channel,
+                cancellations=self._cancellations,
                 environment=configuration.environment,
                 folder=Path(folder),
                 stream_output=configuration.stream_output,
@@ -185,6 +188,12 @@ class WarmWorker(PromptWorker):
                 return await self._execute(flow_run, starter, task_status)
             finally:
                 self._warm_runs.discard(flow_run.id)
+
+    @property
+    def _cancellations(self) -> CancellationObserver:
+        observer = observer_of(self._executors)
+        assert isinstance(observer, CancellationObserver), "it has been replaced"
+        return observer
 
     @property
     def _own_labels(self) -> Mapping[str, str]:
@@ -258,7 +267,8 @@ class WarmWorker(PromptWorker):
             self._hooks.forget(flow_run.id)
         else:
             was_killed = (execution.handle.returncode or 0) < 0
-            patience = _KILLING_SECONDS if was_killed else _NOTICING_SECONDS
+            is_prefects = was_killed or has_been_told_to_end(starter.conclusion)
+            patience = _KILLING_SECONDS if is_prefects else _NOTICING_SECONDS
             self._do_aside(self._settle_cancellation, flow_run.id, patience)
         return ProcessWorkerResult(
             status_code=execution.status_code, identifier=str(execution.handle.pid)

@@ -26,7 +26,7 @@ from tests.warm_worker import RunningWorker
 
 RUNS = 100
 LIMIT = 4
-SINGLES = 5
+SINGLES = 20
 _POLLING = {"PREFECT_WORKER_QUERY_SECONDS": "0.5"}
 
 

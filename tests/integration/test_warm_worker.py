@@ -15,7 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.deployments import arun_deployment
 from prefect.flows import Flow
-from prefect.states import Cancelling, Suspended
+from prefect.states import Cancelling, Running, Suspended
 
 from tests.jobs import warm_flows
 from tests.project import PROJECT
@@ -297,6 +297,21 @@ async def test_a_cancellation_at_any_moment_ends_the_run(
     assert (await ended(run)).state_name == "Cancelled"
     await asyncio.sleep(0.5)
     assert (await read_run(run)).state_name == "Cancelled"
+
+
+async def test_a_cancellation_that_is_undone_by_the_start_at_the_same_moment_holds(
+    worker: RunningWorker,
+) -> None:
+    """Of two requests at the same time, Prefect's server may let the second undo the first."""
+    entrypoint = "tests.jobs.slow_to_import.slow_to_import"
+    run = await start_run(await worker.deploy(warm_flows.leaking, entrypoint=entrypoint))
+    await in_state(run, "Pending")
+    await asyncio.sleep(1)
+    async with get_client() as client:
+        await client.set_flow_run_state(run, Cancelling())
+        await client.set_flow_run_state(run, Running(), force=True)
+
+    assert (await ended(run)).state_name == "Cancelled"
 
 
 async def test_nothing_of_a_run_is_left_for_the_next(worker: RunningWorker) -> None:

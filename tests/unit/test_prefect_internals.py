@@ -78,7 +78,9 @@ def test_what_is_replaced_or_overridden_takes_what_it_took(place: str) -> None:
         "prefect.client.orchestration:PrefectClient.raise_for_api_version_mismatch",
         "prefect.client.orchestration:SyncPrefectClient.raise_for_api_version_mismatch",
         "prefect._internal.observers:_SuspensionWatch.initialize",
+        "prefect.runner._flow_run_executor:FlowRunCancellingObserver",
         "prefect.runner._flow_run_executor:FlowRunExecutorContext.create_executor",
+        "prefect.workers.base:FlowRunCancellingObserver",
     ],
 )
 def test_what_is_used_of_an_object_is_there(place: str) -> None:

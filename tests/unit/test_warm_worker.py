@@ -34,7 +34,7 @@ async def test_what_is_read_at_once_is_read_once() -> None:
         await asyncio.sleep(0)
         return 2 * number
 
-    reads = Reads(read)
+    reads = Reads(read, 1)
 
     assert await asyncio.gather(reads(1), reads(1), reads(2)) == [2, 2, 4]
     assert await reads(1) == 2
@@ -50,7 +50,7 @@ async def test_what_could_not_be_read_is_read_again() -> None:
             raise answer
         return answer
 
-    reads = Reads(read)
+    reads = Reads(read, 1)
     with pytest.raises(ConnectionError):
         await reads()
 
@@ -64,7 +64,7 @@ async def test_who_gives_up_leaves_the_answer_to_the_others() -> None:
         await ready.wait()
         return "answer"
 
-    reads = Reads(read)
+    reads = Reads(read, 1)
     impatient, patient = asyncio.create_task(reads()), asyncio.create_task(reads())
     await asyncio.sleep(0)
     impatient.cancel()

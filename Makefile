@@ -40,7 +40,7 @@ format: $(INSTALLED) ## Mend the format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-chaos: $(INSTALLED) ## Kill and cut real servers for minutes, and count
+chaos: $(INSTALLED) ## Kill and cut real servers for half an hour, and count
 	@$(BIN)/python -m tests.servers.install
 	$(BIN)/python -m tests.chaos
 

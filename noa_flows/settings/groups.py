@@ -51,6 +51,11 @@ class WorkerSettings(SettingsGroup):
         ge=64,
         description="Resident memory (MiB) above which a run's process is killed; none by default.",
     )
+    label_runs: bool = Field(
+        default=False,
+        description="Whether each run gets the name, type and pool of its worker as labels, as by "
+        "Prefect's workers: one more call for each run.",
+    )
     pending_seconds: float = Field(
         default=600,
         ge=30,

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from abc import ABC
+from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final
@@ -22,7 +23,8 @@ from noa_flows.worker.arrivals import watch_arrivals
 
 #: No run is taken by another worker, and ends, within it.
 _FRESH_SECONDS: Final = 0.2
-#: A worker that has no use for a run asks this often nevertheless, to be known alive.
+#: A worker that has no use for more runs asks this often nevertheless: to be known alive, and since
+#: one of a higher priority may have come.
 _LONGEST_SILENCE_SECONDS: Final = 2
 _PAUSE_SECONDS: Final = 1
 
@@ -36,9 +38,11 @@ class PromptWorker(ProcessWorker, ABC):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        #: Polled, and not submitted yet, for want of a free process.
+        self._waiting = deque[WorkerFlowRunResponse]()
         #: When the last poll began that named a run.
         self._named: dict[UUID, float] = {}
-        #: Runs wait, or have been announced since the last poll.
+        #: More runs wait, or have been announced since the last poll.
         self._has_news = False
         self._is_polling = False
         self._arrivals: asyncio.Task[None] | None = None
@@ -50,6 +54,7 @@ class PromptWorker(ProcessWorker, ABC):
     async def finish_runs(self) -> None:
         """Take no more runs, and return once those at hand have ended."""
         self._takes_runs = False
+        self._waiting.clear()
         self._idle.clear()
         if self.limiter.borrowed_tokens > 0:
             await self._idle.wait()
@@ -59,8 +64,8 @@ class PromptWorker(ProcessWorker, ABC):
         """Look for work where there is a process for it, and often enough to be known alive."""
         if not self._takes_runs:
             return []
-        is_full = self.limiter.available_tokens == 0
-        if is_full and time.monotonic() - self._asked < _LONGEST_SILENCE_SECONDS:
+        has_no_use = self._waiting or self.limiter.available_tokens == 0
+        if has_no_use and time.monotonic() - self._asked < _LONGEST_SILENCE_SECONDS:
             self._has_news = True
             return []
         self._asked = time.monotonic()
@@ -100,7 +105,7 @@ class PromptWorker(ProcessWorker, ABC):
 
     @override
     async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
-        """Ask for as many runs as can be of use: the server would send a thousand."""
+        """Ask for as many runs as can be of use soon: the server would send a thousand."""
         asked, limit = time.monotonic(), 2 * int(self.limiter.total_tokens)
         due = utc_now() + timedelta(seconds=int(self._prefetch_seconds))
         wanted: dict[str, Any] = {"scheduled_before": due.isoformat(), "limit": limit}
@@ -119,7 +124,7 @@ class PromptWorker(ProcessWorker, ABC):
             raise
         found = WorkerFlowRunResponse.model_validate_list(answer.json())
         self._named = {one.flow_run.id: asked for one in found}
-        # Those at hand may be among them; so many are more than could be taken.
+        # Those at hand may be among them; where there are so many, there may be more.
         self._has_news |= len(found) == limit
         return found
 
@@ -127,16 +132,17 @@ class PromptWorker(ProcessWorker, ABC):
     async def _submit_scheduled_flow_runs(
         self, flow_run_response: list[WorkerFlowRunResponse]
     ) -> list[FlowRun]:
-        """Submit as many as there are processes for; the others are asked for again."""
+        """Submit as many as there are processes for, and keep the others until one is free."""
+        self._waiting = deque(flow_run_response)
+        return await self._submit_waiting()
+
+    async def _submit_waiting(self) -> list[FlowRun]:
         submitted: list[FlowRun] = []
-        for one in flow_run_response:
+        while self._waiting and self.limiter.available_tokens > 0:
+            one = self._waiting.popleft()
             # The answer to an older question may name a run that is at hand meanwhile.
-            if one.flow_run.id in self.limiter.statistics().borrowers:
-                continue
-            if self.limiter.available_tokens == 0:
-                self._has_news = True
-                break
-            submitted += await super()._submit_scheduled_flow_runs([one])
+            if one.flow_run.id not in self.limiter.statistics().borrowers:
+                submitted += await super()._submit_scheduled_flow_runs([one])
         return submitted
 
     @override
@@ -177,7 +183,11 @@ class PromptWorker(ProcessWorker, ABC):
         super()._release_limit_slot(flow_run_id)
         if self.limiter.borrowed_tokens == 0:
             self._idle.set()
-        if self.is_setup and self._takes_runs and self._has_news:
+        if not self.is_setup or not self._takes_runs:
+            return
+        if self._waiting:
+            self._do_aside(self._submit_waiting)
+        elif self._has_news:
             self._look_for_work()
 
     def _do_aside(self, work: Callable[..., Awaitable[Any]], *arguments: Any) -> None:

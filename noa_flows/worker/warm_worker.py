@@ -197,7 +197,9 @@ class WarmWorker(PromptWorker):
 
     @property
     def _own_labels(self) -> Mapping[str, str]:
-        """The labels that Prefect's worker gives its runs."""
+        """The labels that Prefect's worker gives its runs, if they are wanted."""
+        if not get_settings().workers.label_runs:
+            return {}
         return {
             "prefect.worker.name": self.name,
             "prefect.worker.type": self.type,
@@ -233,8 +235,9 @@ class WarmWorker(PromptWorker):
 
     @override
     async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
-        """Give the run the worker's labels, while its process starts."""
-        self._do_aside(self.client.update_flow_run_labels, flow_run_id, self._own_labels)
+        """Give the run the worker's labels, if wanted, while its process starts."""
+        if self._own_labels:
+            self._do_aside(self.client.update_flow_run_labels, flow_run_id, self._own_labels)
 
     async def _execute(
         self,

@@ -1,15 +1,18 @@
 """Flow runs executed by the warm worker, beside Prefect's process worker and its server's limit.
 
-Both workers have the same limit and poll as often; the server is Prefect's on PostgreSQL.
+Both workers have the same limit and poll as often; the server is Prefect's on PostgreSQL. They take
+turns, several times, so that a machine that others slow down slows down both.
 """
 
 import asyncio
+import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Final
 from uuid import UUID, uuid4
 
 from prefect.client.orchestration import get_client
@@ -24,10 +27,31 @@ from tests.servers.prefect_database import postgres_database
 from tests.servers.prefect_server import PrefectServer
 from tests.warm_worker import RunningWorker
 
-RUNS = 100
+ROUNDS = 3
 LIMIT = 4
-SINGLES = 20
+#: Runs one after the other in each round, a multiple of the limit: over a hundred in all.
+SERIES: Final[Mapping[str, int]] = {"process": 36, "warm": 120}
+#: So many of them wait or run, as a consumer keeps it: the server calls what waits 15 s late, and
+#: that costs it as much as starting it.
+_BACKLOG = 20
+#: Runs one at a time in each round; the first isn't counted.
+SINGLES = 6
+_FLOOR_RUNS = 25
 _POLLING = {"PREFECT_WORKER_QUERY_SECONDS": "0.5"}
+
+
+@dataclass(kw_only=True)
+class Sample:
+    """What one worker was seen to do, in seconds, in all rounds."""
+
+    #: From Pending to Running, one run at a time.
+    alone: list[float] = field(default_factory=list[float])
+    #: From Pending to Running, with as many at once as the worker takes.
+    loaded: list[float] = field(default_factory=list[float])
+    #: From the call of `run_deployment` to its return, one run at a time.
+    answered: list[float] = field(default_factory=list[float])
+    #: Each series, from its beginning to its end.
+    series: list[float] = field(default_factory=list[float])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,40 +97,48 @@ class Report:
 
 
 async def measure_workers() -> Report:
-    """Execute no-op runs with both workers, one after the other, and none at all."""
+    """Execute no-op runs with both workers in turn, and with none at all."""
+    samples = {kind: Sample() for kind in SERIES}
+    floors: list[float] = []
     with (
         TemporaryDirectory() as folder,
         PostgresServer() as postgres,
         PrefectServer(database_url=postgres_database(postgres.databases)) as prefect,
         prefect.current(),
     ):
-        measured: dict[str, Measured] = {}
-        for kind in ("process", "warm"):
-            worker = RunningWorker(prefect, Path(folder), kind=kind, limit=LIMIT, settings=_POLLING)
-            with worker:
-                measured[kind] = await _measure(worker)
-        return Report(**measured, floor=await _floor(worker))
+        for _ in range(ROUNDS):
+            for kind, sample in samples.items():
+                place = Path(tempfile.mkdtemp(dir=folder))
+                with RunningWorker(
+                    prefect, place, kind=kind, limit=LIMIT, settings=_POLLING
+                ) as worker:
+                    await _observe(worker, sample)
+                floors.append(await _floor(worker))
+    measured = {
+        kind: Measured(
+            start_alone=median(sample.alone),
+            start_loaded=median(sample.loaded),
+            answered=median(sample.answered),
+            runs_a_minute=60 * ROUNDS * SERIES[kind] / sum(sample.series),
+        )
+        for kind, sample in samples.items()
+    }
+    return Report(**measured, floor=60 * len(floors) * _FLOOR_RUNS / sum(floors))
 
 
-async def _measure(worker: RunningWorker) -> Measured:
+async def _observe(worker: RunningWorker, sample: Sample) -> None:
     deployment = await worker.deploy(nothing)
-    alone: list[FlowRun] = []
-    answered: list[float] = []
-    for _ in range(SINGLES):
+    for single in range(SINGLES):
         await asyncio.sleep(1)
         began = time.monotonic()
-        alone.append(await _run_and_wait(deployment))
-        answered.append(time.monotonic() - began)
+        run = await _run_and_wait(deployment)
+        if single > 0:
+            sample.answered.append(time.monotonic() - began)
+            sample.alone.append(await _start(run.id))
     began = time.monotonic()
-    runs = await _create(deployment, RUNS)
-    await _until_ended(runs)
-    lasted = time.monotonic() - began
-    return Measured(
-        start_alone=median([await _start(run.id) for run in alone[1:]]),
-        start_loaded=median([await _start(run) for run in runs]),
-        answered=median(answered[1:]),
-        runs_a_minute=60 * len(runs) / lasted,
-    )
+    runs = await _execute(deployment, SERIES[worker.kind])
+    sample.series.append(time.monotonic() - began)
+    sample.loaded += [await _start(run) for run in runs]
 
 
 async def _run_and_wait(deployment: UUID) -> FlowRun:
@@ -127,12 +159,20 @@ async def _create(deployment: UUID, number: int) -> Sequence[UUID]:
     return [UUID(item.run_id) for item in made]
 
 
-async def _until_ended(runs: Sequence[UUID]) -> None:
-    """Wait until all are completed; asking costs the server little."""
-    completed = {"state": {"type": {"any_": ["COMPLETED"]}}, "id": {"any_": list(map(str, runs))}}
+async def _execute(deployment: UUID, number: int) -> Sequence[UUID]:
+    """Create so many runs, and wait until all are completed; asking costs the server little."""
+    runs: list[UUID] = []
+    completed = 0
     async with connect_to_prefect() as api:
-        while await api.count_runs(completed) < len(runs):  # noqa: ASYNC110 — nothing to wait on
-            await asyncio.sleep(0.5)
+        while completed < number:
+            left = len(runs) - completed
+            if left <= _BACKLOG / 2 and len(runs) < number:
+                runs += await _create(deployment, min(_BACKLOG - left, number - len(runs)))
+            await asyncio.sleep(0.25)
+            wanted = {"any_": [str(run) for run in runs]}
+            state = {"type": {"any_": ["COMPLETED"]}}
+            completed = await api.count_runs({"id": wanted, "state": state})
+    return runs
 
 
 async def _start(run: UUID) -> float:
@@ -142,13 +182,12 @@ async def _start(run: UUID) -> float:
 
 
 async def _floor(worker: RunningWorker) -> float:
-    """The runs a minute that one client can create in bulk, start and complete."""
+    """The seconds that one client needs to create runs in bulk, start and complete them."""
     deployment = await worker.deploy(nothing)
-    number = RUNS
     began = time.monotonic()
-    runs = await _create(deployment, number)
+    runs = await _create(deployment, _FLOOR_RUNS)
     async with get_client() as client:
         for run in runs:
             for state in (Running(), Completed()):
                 await client.set_flow_run_state(run, state)
-    return 60 * number / (time.monotonic() - began)
+    return time.monotonic() - began

@@ -28,7 +28,7 @@ def main() -> int:
     _say(f"Seed {options.seed}: repeat with --seed {options.seed}")
     wrong: list[str] = []
     with PostgresServer() as server:
-        for name in options.only or _UNASKED:
+        for name in options.only or _SECTIONS:
             wrong += asyncio.run(_SECTIONS[name](options, server.databases))
         server.databases.close()
     _say(*(wrong or ["All promises held."]))
@@ -76,10 +76,6 @@ async def _workers(options: argparse.Namespace, databases: PostgresDatabases) ->
 _SECTIONS: Mapping[
     str, Callable[[argparse.Namespace, PostgresDatabases], Coroutine[Any, Any, Sequence[str]]]
 ] = {"hand-over": _hand_over, "ledger": _execute, "workers": _workers}
-
-
-#: The workers' part takes half an hour.
-_UNASKED = ("hand-over", "ledger")
 
 
 def _options() -> argparse.Namespace:

@@ -33,7 +33,11 @@ def worker(
 ) -> Iterator[RunningWorker]:
     with (
         prefect_server.current(),
-        RunningWorker(prefect_server, tmp_path_factory.mktemp("worker")) as worker,
+        RunningWorker(
+            prefect_server,
+            tmp_path_factory.mktemp("worker"),
+            settings={"NOA_WORKERS__LABEL_RUNS": "true"},
+        ) as worker,
     ):
         yield worker
 

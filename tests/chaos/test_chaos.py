@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: a quarter of the messages, and a tenth of the struck runs."""
+"""The short form of `make chaos`: 500 messages instead of 2,000, 30 executed runs instead of 50."""
 
 import secrets
 import sys
@@ -13,14 +13,11 @@ from tests.chaos.plan import Blow
 from tests.chaos.site import Provider
 from tests.chaos.struck_runs import Entry as StruckEntry
 from tests.chaos.struck_runs import Passage, StruckRun, judge, judge_deliveries
-from tests.chaos.workers_plan import WorkersPlan
-from tests.chaos.workers_under_fire import workers_under_fire
 from tests.servers.postgres_databases import PostgresDatabases
 
 pytestmark = [pytest.mark.chaos, pytest.mark.servers, pytest.mark.timeout(600)]
 
 _MESSAGES, _EXECUTED = 500, 30
-_STRUCK, _KILLS = 50, 5
 
 
 @pytest.fixture
@@ -52,25 +49,6 @@ async def test_each_executed_message_has_one_effect_under_one_delivery_id(
     figures, repeats = await ledger_under_fire(plan, postgres_databases)
     say(as_table([figures]), *repeats)
     assert not figures.wrong
-
-
-@pytest.mark.timeout(1200)
-async def test_each_run_on_warm_workers_ends_as_it_did_and_none_is_repeated_unexplained(
-    postgres_databases: PostgresDatabases,
-) -> None:
-    plan = WorkersPlan(
-        messages=_STRUCK,
-        kills=_KILLS,
-        seed=secrets.randbelow(1_000_000),
-        away_seconds=15,
-        patience_seconds=600,
-    )
-    options = f"--struck {_STRUCK} --kills {_KILLS} --away 15 --seed {plan.seed}"
-    say(f"python -m tests.chaos --only workers {options}")
-    figures, breaches, repeats = await workers_under_fire(plan, postgres_databases)
-    say(as_table([figures]), *repeats, *breaches)
-    assert not figures.wrong
-    assert not breaches
 
 
 _KINDS = {"Crashed": "CRASHED", "Interrupted": "CRASHED", "AwaitingRetry": "SCHEDULED"}

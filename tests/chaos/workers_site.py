@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 
 from blocks.broker import Session
 from blocks.providers import load_broker
-from deployments.apply import read_automations
+from deployments.apply import read_automations, upsert_automation
 from noa_flows.job import JobFlow
 from noa_flows.prefect_api import PATIENT, connect_to_prefect
 from tests.acceptance.installation import Installation
@@ -132,7 +132,7 @@ async def _shorten_the_patience() -> None:
     automation = next(one for one in read_automations() if "goes back" in one["name"])
     trigger = {**automation["trigger"], "within": PENDING_PATIENCE_SECONDS + 5}
     async with connect_to_prefect(max_retries=PATIENT) as api:
-        await api.upsert_automation({**automation, "trigger": trigger})
+        await upsert_automation(api, {**automation, "trigger": trigger})
 
 
 @contextmanager

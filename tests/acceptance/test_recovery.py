@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import IntervalSchedule
 
 from blocks.embedded_broker import EmbeddedBroker
-from deployments.apply import read_automations
+from deployments.apply import read_automations, upsert_automation
 from noa_flows.prefect_api import PrefectApi, connect_to_prefect
 from tests.acceptance.installation import NOA, Installation
 from tests.deployed import deploy
@@ -109,8 +109,8 @@ async def test_a_run_that_a_dead_worker_had_taken_is_executed_by_another(
     installation: Installation, api: PrefectApi
 ) -> None:
     automation = next(one for one in read_automations() if "goes back" in one["name"])
-    quick = {**automation, "trigger": {**automation["trigger"], "within": 10}}
-    await api.upsert_automation(quick)
+    quick = {**automation, "trigger": {**automation["trigger"], "within": 35}}
+    await upsert_automation(api, quick)
     noop = await api.read_deployment("noop/noop")
     taken = {"state": {"type": "PENDING", "name": "Pending"}, "tags": ["noa"]}
     run_id = await api.create_run(noop.id, taken)
@@ -119,9 +119,9 @@ async def test_a_run_that_a_dead_worker_had_taken_is_executed_by_another(
         (run,) = await api.filter_runs({"id": {"any_": [run_id]}})
         return bool(run["state_type"] == "COMPLETED")
 
-    with installation.worker("noa"):
-        await eventually(is_completed, description="the run to be completed", timeout=90)
-    await api.upsert_automation(automation)
+    with installation.worker("noa", settings={"NOA_WORKERS__PENDING_SECONDS": "30"}):
+        await eventually(is_completed, description="the run to be completed", timeout=150)
+    await upsert_automation(api, automation)
 
 
 async def test_the_schedule_passes_over_a_consumer_whose_broker_is_not_configured(

@@ -87,7 +87,10 @@ class CancellationObserver(FlowRunCancellingObserver):
     async def _follow(self) -> None:
         async with get_events_subscriber(filter=self._event_filter) as events:
             async for event in events:
-                flow_run_id = UUID(event.resource.id.removeprefix("prefect.flow-run."))
+                try:
+                    flow_run_id = UUID(event.resource.id.removeprefix("prefect.flow-run."))
+                except ValueError:
+                    continue  # anybody may emit an event of that name
                 if flow_run_id in self._in_flight_flow_run_ids:
                     await self._pass_on(flow_run_id)
                 else:
@@ -100,6 +103,7 @@ class CancellationObserver(FlowRunCancellingObserver):
     def _remember(self, flow_run_id: UUID) -> None:
         """Keep what concerns a run that may be about to get its process."""
         now = time.monotonic()
+        self._early.pop(flow_run_id, None)
         self._early[flow_run_id] = now
         for known, since in list(self._early.items()):
             if now - since < _STARTING_SECONDS:

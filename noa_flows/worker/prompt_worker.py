@@ -64,8 +64,8 @@ class PromptWorker(ProcessWorker, ABC):
         """Look for work where there is a process for it, and often enough to be known alive."""
         if not self._takes_runs:
             return []
-        has_no_use = self._waiting or self.limiter.available_tokens == 0
-        if has_no_use and time.monotonic() - self._asked < _LONGEST_SILENCE_SECONDS:
+        is_full = self.limiter.available_tokens == 0
+        if is_full and time.monotonic() - self._asked < _LONGEST_SILENCE_SECONDS:
             self._has_news = True
             return []
         self._asked = time.monotonic()

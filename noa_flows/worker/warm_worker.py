@@ -270,8 +270,8 @@ class WarmWorker(PromptWorker):
             self._hooks.forget(flow_run.id)
         else:
             was_killed = (execution.handle.returncode or 0) < 0
-            is_prefects = was_killed or has_been_told_to_end(starter.conclusion)
-            patience = _KILLING_SECONDS if is_prefects else _NOTICING_SECONDS
+            prefect_sees_to_it = was_killed or has_been_told_to_end(starter.conclusion)
+            patience = _KILLING_SECONDS if prefect_sees_to_it else _NOTICING_SECONDS
             self._do_aside(self._settle_cancellation, flow_run.id, patience)
         return ProcessWorkerResult(
             status_code=execution.status_code, identifier=str(execution.handle.pid)

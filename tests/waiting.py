@@ -30,7 +30,9 @@ def wait_until(
         AssertionError: The time is up; names the description and the last answer.
     """
     deadline = time.monotonic() + timeout
+    looks = 0
     while True:
+        looks += 1
         answer: T | None = None
         error: Exception | None = None
         try:
@@ -40,7 +42,7 @@ def wait_until(
         if answer:
             return answer
         if time.monotonic() >= deadline:
-            raise _failure(description, timeout, answer, error) from error
+            raise _failure(description, timeout, looks, answer, error) from error
         time.sleep(interval)
 
 
@@ -79,6 +81,7 @@ async def _poll(
 ) -> Any:
     answer: object = None
     error: Exception | None = None
+    looks = 0
     try:
         async with asyncio.timeout(limit):
             while True:
@@ -88,9 +91,10 @@ async def _poll(
                     answer, error = None, raised
                 if answer:
                     return answer
+                looks += 1
                 await asyncio.sleep(interval)
     except TimeoutError:
-        raise _failure(description, limit, answer, error) from error
+        raise _failure(description, limit, looks, answer, error) from error
 
 
 async def _ask(predicate: Callable[[], Any]) -> Any:
@@ -99,7 +103,9 @@ async def _ask(predicate: Callable[[], Any]) -> Any:
 
 
 def _failure(
-    description: str, timeout: float, answer: object, error: Exception | None
+    description: str, timeout: float, looks: int, answer: object, error: Exception | None
 ) -> AssertionError:
     last = f"raised {error!r}" if error else f"answered {answer!r}"
-    return AssertionError(f"waited {timeout:g} s for {description}; the last look {last}")
+    return AssertionError(
+        f"waited {timeout:g} s for {description}; the last of {looks} looks {last}"
+    )

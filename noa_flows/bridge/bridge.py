@@ -16,6 +16,7 @@ from blocks.errors import BrokerError, BrokerUnavailableError
 from blocks.message import Dead, Delivery, Done, Outcome, Release, Retry, Verdict, utc_now
 from noa_flows.bridge.backlog import Backlog, Room
 from noa_flows.bridge.circuit_breaker import CircuitBreaker
+from noa_flows.bridge.dead_letters import dead_runs
 from noa_flows.bridge.dispatcher import Dispatcher, HandedOver, Rejected
 from noa_flows.bridge.held import Held
 from noa_flows.bridge.intake import INTERRUPTED_HEADER, Intake, Refusal
@@ -129,7 +130,7 @@ class Bridge:
                 elif verdict is not None:
                     outcomes.append(Outcome(item.delivery, verdict))
             # Refusals first: good neighbours that wait for Prefect don't hold them up.
-            await self._settle(outcomes)
+            await self._settle(await self._once_a_run(outcomes))
             await self._settle(await self._hand_over(orders))
 
     def _verdict_before_hand_over(self, item: Order | Refusal) -> Verdict | None:
@@ -147,6 +148,28 @@ class Bridge:
         # A band is full here only where the event names another priority than the broker knew.
         has_room = ahead > timedelta(0) or self._backlog.reserve(item.band)
         return None if has_room else Release(_FULL_BAND_PAUSE)
+
+    async def _once_a_run(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        """Let no interrupted run have two dead letters.
+
+        A recovery that is killed between sending the message of a run back and saying so in Prefect
+        is followed by one that sends it again.
+        """
+        runs = {_dead_run(outcome) for outcome in outcomes} - {""}
+        if not runs:
+            return outcomes
+        try:
+            known = await dead_runs(self._session, self._queue, runs)
+        except BrokerError as error:
+            # Not settled, so that they are delivered again.
+            self._logger.warning("Dead letters can't be read: %s", error)
+            return [outcome for outcome in outcomes if not _dead_run(outcome)]
+        once: list[Outcome] = []
+        for outcome in outcomes:
+            run = _dead_run(outcome)
+            once.append(Outcome(outcome.delivery, Done()) if run in known else outcome)
+            known |= {run} - {""}
+        return once
 
     async def _hand_over(self, orders: Sequence[Order]) -> Sequence[Outcome]:
         """Try until Prefect has answered for every order that is still held."""
@@ -202,6 +225,11 @@ class Bridge:
     @staticmethod
     async def _pause(breaker: CircuitBreaker) -> None:
         await asyncio.sleep(breaker.wait().total_seconds())
+
+
+def _dead_run(outcome: Outcome) -> str:
+    """The interrupted run of a message that is to be dead; empty for others."""
+    return outcome.verdict.run_id if isinstance(outcome.verdict, Dead) else ""
 
 
 def _verdict(result: HandedOver | Rejected) -> Verdict:

@@ -1,7 +1,7 @@
 """Dead letters: list, show, redrive and discard, alike on every provider."""
 
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from blocks.broker import Session
 from blocks.message import DeadLetter, Message
@@ -61,6 +61,11 @@ class DeadLetters:
     ) -> Sequence[DeadLetter]:
         settled = set(await self._session.settle_dead(self._queue, fates))
         return [letter for letter in letters if letter.handle in settled]
+
+
+async def dead_runs(session: Session, queue: str, runs: Collection[str]) -> set[str]:
+    """Return those of the flow runs that a dead letter names already."""
+    return {letter.run_id async for letter in session.browse_dead(queue) if letter.run_id in runs}
 
 
 def event_id(letter: DeadLetter) -> str:

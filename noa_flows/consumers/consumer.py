@@ -46,8 +46,9 @@ class Subscription:
 async def consume(subscription: Subscription) -> str | State[str]:
     """Consume until the flow run is cancelled; or leave it to a consumer that already does.
 
-    A run that only the schedule wanted ends as `NotConfigured` where the broker has no block yet:
-    a consumer is deployed for each provider, and used for those that are configured.
+    A run that only the schedule wanted, or an automation, ends as `NotConfigured` where the broker
+    has no block yet: a consumer is deployed for each provider, and used for those that are
+    configured.
 
     Raises:
         ConfigurationError: A job, a deployment or the broker isn't what the subscription says.
@@ -62,7 +63,7 @@ async def consume(subscription: Subscription) -> str | State[str]:
         try:
             broker = await _broker(subscription, settings)
         except BrokerConfigurationError as error:
-            if _is_scheduled():
+            if not _is_wanted_by_a_person():
                 return Completed(name="NotConfigured", message=str(error))
             raise
         route = _route(subscription, broker)
@@ -133,10 +134,13 @@ def _dead_letter_event(route: Route) -> DeadLetterHook:
     return emit
 
 
-def _is_scheduled() -> bool:
-    """Whether the deployment's schedule has made this run, and not a person."""
+def _is_wanted_by_a_person() -> bool:
+    """Whether neither the deployment's schedule nor an automation has made this run."""
     context = FlowRunContext.get()
-    return context is not None and context.flow_run is not None and context.flow_run.auto_scheduled
+    if context is None or context.flow_run is None:
+        return True
+    creator = context.flow_run.created_by
+    return not context.flow_run.auto_scheduled and (creator is None or creator.type != "AUTOMATION")
 
 
 def _own_run() -> str:

@@ -77,21 +77,34 @@ async def decide(api: PrefectApi, run: Mapping[str, Any], settings: Settings) ->
     if (await api.read_run(run["id"]))["state_name"] != "Crashed":
         return None
     deaths, limit = interruptions(states), settings.workers.max_interruptions
-    if deaths <= limit and not (job.interrupted == "dead" and has_begun(states)):
+    may_begin = not (job.interrupted == "dead" and has_begun(states))
+    if deaths == 0 or (deaths <= limit and may_begin):
         message = f"Interrupted; executed again ({deaths} of {limit})."
-        at = utc_now() + _PAUSE * 2 ** (deaths - 1)
+        at = utc_now() + _PAUSE * 2 ** max(0, deaths - 1)
         return Fate.RERUN if await api.schedule_again(run["id"], at=at, message=message) else None
     fate = Fate.DEAD if await _bury(run, job, settings) else Fate.GIVEN_UP
     reason = f"{deaths} times" if deaths > 1 else "and its job must not begin twice"
     message = f"Interrupted {reason}; {fate}."
+    # Whoever is killed here is followed by one that buries again; the bridge knows the message.
     await api.force_state(run["id"], state_type="CRASHED", name=INTERRUPTED, message=message)
     return fate
 
 
 def interruptions(states: Sequence[Mapping[str, Any]]) -> int:
-    """Count how often a run has crashed; several may notice the same death."""
-    kinds = ["", *(state["type"] for state in states)]
-    return sum(after == "CRASHED" != before for before, after in pairwise(kinds))
+    """Count how often a run has crashed; several may notice the same death.
+
+    A run that waits for its retry and is called crashed has no death behind it: an event of it was
+    late, and it passed for silent.
+    """
+    kinds = ["", *(_kind(state) for state in states)]
+    return sum(
+        after == "CRASHED" and before not in {"CRASHED", "AwaitingRetry"}
+        for before, after in pairwise(kinds)
+    )
+
+
+def _kind(state: Mapping[str, Any]) -> str:
+    return "AwaitingRetry" if state["name"] == "AwaitingRetry" else str(state["type"])
 
 
 def has_begun(states: Sequence[Mapping[str, Any]]) -> bool:

@@ -15,9 +15,9 @@ _BEATING: Final = ("heartbeat:30s",)
 
 @dataclass(frozen=True)
 class _Stuck:
-    """A state, the tags of the runs that are looked at, and where they go from there."""
+    """States, the tags of the runs that are looked at, and where they go from there."""
 
-    name: str
+    names: Sequence[str]
     tags: Sequence[str]
     patience: timedelta
     then: tuple[str, str]
@@ -27,9 +27,10 @@ def _states(settings: WorkerSettings) -> Sequence[_Stuck]:
     """The automations end the latter two sooner, where no event is lost."""
     pending = timedelta(seconds=settings.pending_seconds)
     return (
-        _Stuck("Pending", _OURS, pending, ("SCHEDULED", "Scheduled")),
-        _Stuck("Cancelling", _OURS, timedelta(minutes=3), ("CANCELLED", "Cancelled")),
-        _Stuck("Running", _BEATING, timedelta(minutes=5), ("CRASHED", "Crashed")),
+        # InfrastructurePending isn't here: what a worker has started elsewhere can do without it.
+        _Stuck(("Pending", "Submitting"), _OURS, pending, ("SCHEDULED", "Scheduled")),
+        _Stuck(("Cancelling",), _OURS, timedelta(minutes=3), ("CANCELLED", "Cancelled")),
+        _Stuck(("Running", "Retrying"), _BEATING, timedelta(minutes=5), ("CRASHED", "Crashed")),
     )
 
 
@@ -39,7 +40,7 @@ async def release_the_stuck(api: PrefectApi, settings: WorkerSettings, *, now: d
     Automations live on events, and a server that dies takes some with it.
     """
     for stuck in _states(settings):
-        wanted = {"tags": {"any_": stuck.tags}, "state": {"name": {"any_": [stuck.name]}}}
+        wanted = {"tags": {"any_": stuck.tags}, "state": {"name": {"any_": stuck.names}}}
         for run in [run async for run in api.find_all_runs(wanted)]:
             silent_for = now - await _last_news(api, run)
             if silent_for > stuck.patience:
@@ -59,5 +60,5 @@ async def _release(
         return
     state_type, name = stuck.then
     minutes = silent_for / timedelta(minutes=1)
-    message = f"{stuck.name} and silent for {minutes:.0f} minutes; its worker is gone."
+    message = f"{now['state_name']} and silent for {minutes:.0f} minutes; its worker is gone."
     await api.force_state(run["id"], state_type=state_type, name=name, message=message)

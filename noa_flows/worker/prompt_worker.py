@@ -146,6 +146,18 @@ class PromptWorker(ProcessWorker, ABC):
         return submitted
 
     @override
+    async def _submit_run(self, flow_run: FlowRun) -> None:
+        """Submit a run; give its place back where Prefect forgets to, if its deployment is gone.
+
+        A deleted deployment leaves runs that its schedule was about to make, and each would take a
+        place from the others until the worker ends.
+        """
+        await super()._submit_run(flow_run)
+        was_taken = flow_run.state is not None and flow_run.state.is_pending()
+        if not was_taken and flow_run.id in self.limiter.statistics().borrowers:
+            self._release_limit_slot(flow_run.id)
+
+    @override
     async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
         """Take the run, where nobody else has, and remember the state that it is in by that."""
         logger = self.get_flow_run_logger(flow_run)

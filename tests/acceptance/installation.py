@@ -80,4 +80,8 @@ class Installation:
             limit=limit,
             settings=environment,
         ) as worker:
-            yield worker
+            try:
+                yield worker
+            except AssertionError as failure:
+                failure.add_note(f"The worker of {pool} wrote:\n{worker.log(200)}")
+                raise

@@ -5,17 +5,19 @@ import logging
 import os
 import signal
 import time
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Generator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.client.schemas.schedules import RRuleSchedule
 
 from blocks.embedded_broker import EmbeddedBroker
+from blocks.message import utc_now
 from deployments.apply import read_automations, upsert_automation
 from noa_flows.prefect_api import PrefectApi, connect_to_prefect
 from tests.acceptance.installation import NOA, Installation
@@ -71,9 +73,29 @@ async def runs_of(api: PrefectApi, deployment: str, *states: str) -> list[Mappin
     )
 
 
-async def one_running(api: PrefectApi, deployment: str) -> Mapping[str, Any] | None:
+async def one_running(api: PrefectApi, deployment: str) -> Mapping[str, Any]:
+    """The only run of a deployment that is running; an error that shows all where it isn't so."""
     running = await runs_of(api, deployment, "RUNNING")
-    return running[0] if len(running) == 1 else None
+    if len(running) != 1:
+        raise AssertionError(await history(api, deployment))
+    return running[0]
+
+
+async def history(api: PrefectApi, deployment: str) -> str:
+    """The runs of a deployment that have begun or should have, with their states."""
+    found = await api.read_deployment(deployment)
+    runs = await api.filter_runs(
+        {
+            "deployment_id": {"any_": [found.id]},
+            "expected_start_time": {"before_": utc_now().isoformat()},
+        }
+    )
+    lines: list[str] = []
+    for run in runs:
+        states = await api.read_states(run["id"])
+        told = ", ".join(f"{one['name']} {one['timestamp'][11:23]}" for one in states)
+        lines.append(f"{run['name']} {run['id'][:8]}: {told}; {run['state']['message']}")
+    return "\n".join(["", *lines])
 
 
 async def test_a_run_whose_worker_and_process_died_ends_as_crashed(
@@ -124,21 +146,38 @@ async def test_a_run_that_a_dead_worker_had_taken_is_executed_by_another(
     await upsert_automation(api, automation)
 
 
-async def test_the_schedule_passes_over_a_consumer_whose_broker_is_not_configured(
+async def test_what_nobody_asked_for_passes_over_a_consumer_whose_broker_is_not_configured(
     installation: Installation, api: PrefectApi
 ) -> None:
     deployment = await api.read_deployment("consume-redis/jobs")
     async with get_client() as client:
-        often = IntervalSchedule(interval=timedelta(seconds=5))
-        await client.create_deployment_schedules(UUID(deployment.id), [(often, True)])
+        # Once, so that no further consumers take the place of others.
+        soon = f"{utc_now() + timedelta(seconds=5):DTSTART:%Y%m%dT%H%M%SZ}"
+        once = RRuleSchedule(rrule=f"{soon}\nRRULE:FREQ=DAILY;COUNT=1")
+        await client.create_deployment_schedules(UUID(deployment.id), [(once, True)])
+        # As the automation makes one whose predecessor has crashed.
+        made = await client.request(
+            "POST",
+            "/deployments/{id}/create_flow_run",
+            path_params={"id": deployment.id},
+            json={},
+            headers={
+                "Prefect-Automation-ID": str(uuid4()),
+                "Prefect-Automation-Name": b64encode(b"an automation").decode(),
+            },
+        )
 
         async def passed_over() -> bool:
             runs = await runs_of(api, deployment.name, "COMPLETED")
-            return any(run["state_name"] == "NotConfigured" for run in runs)
+            ended = {run["id"]: run["auto_scheduled"] for run in runs if is_not_configured(run)}
+            return any(ended.values()) and made.json()["id"] in ended
 
         with installation.worker("noa-consumers"):
-            await eventually(passed_over, description="a run that was passed over", timeout=90)
-        await client.delete_deployment(UUID(deployment.id))
+            await eventually(passed_over, description="runs that were passed over", timeout=90)
+
+
+def is_not_configured(run: Mapping[str, Any]) -> bool:
+    return bool(run["state_name"] == "NotConfigured")
 
 
 async def test_a_consumer_comes_back_after_a_crash_of_its_process(
@@ -154,7 +193,7 @@ async def test_a_consumer_comes_back_after_a_crash_of_its_process(
 
         async def successor() -> Mapping[str, Any] | None:
             running = await one_running(api, CONSUMER)
-            return running if running and running["id"] != first["id"] else None
+            return running if running["id"] != first["id"] else None
 
         await eventually(successor, description="its successor", timeout=90)
         await message_becomes_a_run(installation, api)

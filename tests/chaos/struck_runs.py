@@ -68,9 +68,16 @@ class StruckRun:
 
     @property
     def interruptions(self) -> int:
-        """How often it has died; several may have noticed the same death."""
-        kinds = ["", *(one.kind for one in self.states)]
-        return sum(after == "CRASHED" != before for before, after in pairwise(kinds))
+        """How often it has died; several may have noticed the same death.
+
+        One that waited to be executed again, and was called crashed for its silence, hasn't died.
+        """
+        not_alive = {"Crashed", "Interrupted", "AwaitingRetry"}
+        before = ["Scheduled", *(one.name for one in self.states)]
+        return sum(
+            state.kind == "CRASHED" and previous not in not_alive
+            for previous, state in zip(before, self.states, strict=False)
+        )
 
     def described(self) -> str:
         """Write states and entries in the order in which they happened."""

@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: 500 messages instead of 2,000, 30 executed runs instead of 50."""
+"""The short form of `make chaos`: a quarter of the messages or fewer, and of the blows."""
 
 import secrets
 import sys
@@ -13,6 +13,8 @@ from tests.chaos.plan import Blow
 from tests.chaos.site import Provider
 from tests.chaos.struck_runs import Entry as StruckEntry
 from tests.chaos.struck_runs import Passage, StruckRun, judge, judge_deliveries
+from tests.chaos.workers_plan import WorkersPlan
+from tests.chaos.workers_under_fire import workers_under_fire
 from tests.servers.postgres_databases import PostgresDatabases
 
 pytestmark = [pytest.mark.chaos, pytest.mark.servers, pytest.mark.timeout(600)]
@@ -48,6 +50,16 @@ async def test_each_executed_message_has_one_effect_under_one_delivery_id(
     plan = ledger_plan(messages=_EXECUTED, seed=seed)
     figures, repeats = await ledger_under_fire(plan, postgres_databases)
     say(as_table([figures]), *repeats)
+    assert not figures.wrong
+
+
+@pytest.mark.timeout(1200)
+async def test_each_run_ends_truly_whatever_is_killed(
+    postgres_databases: PostgresDatabases, seed: int
+) -> None:
+    plan = WorkersPlan(messages=50, kills=5, seed=seed, away_seconds=15, patience_seconds=600)
+    figures, breaches, repeats = await workers_under_fire(plan, postgres_databases)
+    say(as_table([figures]), *breaches, *repeats)
     assert not figures.wrong
 
 
@@ -105,6 +117,7 @@ def test_what_is_as_promised_is_no_breach(run: StruckRun) -> None:
         (struck_run(*_BEGUN, "Cancelled"), "Cancelled unasked"),
         (struck_run(*_BEGUN, "Cancelling", "end", "Completed"), "Cancelling, and not Cancelled"),
         (struck_run(*_CRASHED, *_DONE, job="struck-dead"), "which its job doesn't allow"),
+        (struck_run(*_CRASHED, "AwaitingRetry", "Crashed", "Interrupted", dead_letters=1), "given"),
         (struck_run(*_CRASHED * 4, "Interrupted"), "dead letters are []"),
         (struck_run(*_CRASHED * 4, "Interrupted", dead_letters=2), "dead letters are ['int"),
         (struck_run(*_CRASHED, "Interrupted", dead_letters=1), "given up after 1 interruptions"),

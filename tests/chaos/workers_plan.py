@@ -42,8 +42,8 @@ class WorkersPlan:
     seed: int
     #: How long Prefect's server is away.
     away_seconds: float
-    #: How long it may take afterwards until every run is at an end: what is noticed by events takes
-    #: three minutes, and what only the schedule of the recovery finds a quarter of an hour.
+    #: How long it may take afterwards until every run is at an end: what nobody tells is found
+    #: within five minutes (`noa_flows/recovery/stuck.py`), and a run may die four times.
     patience_seconds: float
 
     @property

@@ -4,12 +4,14 @@ import tempfile
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.schedules import IntervalSchedule
 
 from blocks.broker import Session
 from blocks.providers import load_broker
@@ -30,6 +32,8 @@ from tests.servers.prefect_database import postgres_database
 from tests.servers.prefect_server import PrefectServer
 
 _WORKERS, _AT_ONCE = 2, 4
+#: Prefect's automations may lag minutes behind after its server was killed.
+_RECOVERY_SECONDS = 30
 _JOBS: Final[Mapping[str, str]] = {
     "NOA_JOBS": '{"struck-rerun": "tests.jobs.struck_jobs:struck_rerun", '
     '"struck-dead": "tests.jobs.struck_jobs:struck_dead"}',
@@ -128,11 +132,14 @@ async def _deploy(*jobs: JobFlow[Any, Any]) -> None:
 
 
 async def _shorten_the_patience() -> None:
-    """Let a run that was taken by a dead worker go back to its queue sooner than by default."""
+    """Notice sooner than by default what a dead worker has left, and what no event has told."""
     automation = next(one for one in read_automations() if "goes back" in one["name"])
     trigger = {**automation["trigger"], "within": PENDING_PATIENCE_SECONDS + 5}
-    async with connect_to_prefect(max_retries=PATIENT) as api:
+    async with connect_to_prefect(max_retries=PATIENT) as api, get_client() as client:
         await upsert_automation(api, {**automation, "trigger": trigger})
+        recover = await api.read_deployment("recover/recover")
+        often = IntervalSchedule(interval=timedelta(seconds=_RECOVERY_SECONDS))
+        await client.create_deployment_schedules(UUID(recover.id), [(often, True)])
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import pytest
 from blocks.broker import Session
 from blocks.message import Depth, Message, utc_now
 from noa_flows.bridge.bridge import Bridge
+from noa_flows.bridge.intake import INTERRUPTED_HEADER
 from noa_flows.claim_check import fetch_parameters
 from noa_flows.jobs.noop_job import noop
 from noa_flows.labels import DATAREF
@@ -158,6 +159,31 @@ async def narrow(api: PrefectApi, bench: Bench) -> Bench:
     await deploy(noop, name=name)
     route = replace(bench.route, deployments={"noop": f"noop/{name}"})
     return replace(bench, route=route, max_waiting=5)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+async def test_an_interrupted_run_has_one_dead_letter_however_often_it_comes_back(
+    api: PrefectApi, bench: Bench, apart: bool
+) -> None:
+    def interrupted(run: str) -> Message:
+        return Message(body=json.dumps(event(run)).encode(), headers={INTERRUPTED_HEADER: run})
+
+    queue = bench.route.queue
+    async with bench.broker.connect() as session:
+        await session.declare(queue)
+
+        async def is_empty() -> bool:
+            depth = await session.depth(queue)
+            return depth.ready + depth.in_flight + depth.delayed == 0
+
+        once = [interrupted("run-1"), interrupted("run-2")]
+        for batch in [once, [interrupted("run-1")]] if apart else [[*once, interrupted("run-1")]]:
+            await session.publish(queue, batch)
+            async with bench.running(api):
+                await eventually(is_empty, description="the queue to be empty", timeout=60)
+        letters = [letter.run_id async for letter in session.browse_dead(queue)]
+    assert sorted(letters) == ["run-1", "run-2"]
+    assert await names_of_runs(api, queue) == []
 
 
 async def test_intake_stops_at_the_backlog_limit_and_goes_on_below_it(

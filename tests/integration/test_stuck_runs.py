@@ -25,8 +25,10 @@ async def left_in(api: PrefectApi, state_type: str, name: str) -> str:
     ("state_type", "name", "minutes", "then"),
     [
         ("PENDING", "Pending", 10, "Scheduled"),
+        ("PENDING", "Submitting", 10, "Scheduled"),
         ("CANCELLING", "Cancelling", 3, "Cancelled"),
         ("RUNNING", "Running", 5, "Crashed"),
+        ("RUNNING", "Retrying", 5, "Crashed"),
     ],
 )
 async def test_a_run_leaves_a_state_that_its_worker_has_left_it_in(

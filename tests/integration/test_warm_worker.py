@@ -15,7 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.deployments import arun_deployment
 from prefect.flows import Flow
-from prefect.states import Cancelling, Running, Suspended
+from prefect.states import Cancelling, Pending, Running, Scheduled, Suspended
 
 from tests.jobs import warm_flows
 from tests.project import PROJECT
@@ -414,6 +414,24 @@ async def test_a_run_above_its_memory_limit_is_killed(worker: RunningWorker) -> 
         return any("its limit is 400 MiB" in message for message in await messages_of(run))
 
     await eventually(explained, description="a line of the log that says why")
+
+
+async def test_a_run_whose_deployment_is_gone_takes_no_process_from_others(
+    prefect_server: PrefectServer, tmp_path: Path
+) -> None:
+    """Prefect's worker counts such a run for ever."""
+    with (
+        prefect_server.current(),
+        RunningWorker(prefect_server, tmp_path, limit=1) as worker,
+    ):
+        deployment = await worker.deploy(warm_flows.itself)
+        async with get_client() as client:
+            orphan = await client.create_flow_run_from_deployment(deployment, state=Pending())
+            await client.delete_deployment(deployment)
+            await client.set_flow_run_state(orphan.id, Scheduled(), force=True)
+        assert (await ended(orphan.id)).state_name == "Cancelled"
+        other = await ended(await start_run(await worker.deploy(warm_flows.told), lines=1))
+        assert other.state_name == "Completed"
 
 
 async def test_a_worker_told_to_stop_lets_its_runs_end(

@@ -4,9 +4,12 @@ import pytest
 
 from noa_flows.recovery.interrupted import has_begun, interruptions
 
+TYPES = {"AwaitingRetry": "SCHEDULED"}
+
 
 def history(*types: str) -> list[dict[str, str]]:
-    return [{"type": one} for one in types]
+    """States by their types; those of another name than their type's by that."""
+    return [{"type": TYPES.get(one, one), "name": one} for one in types]
 
 
 @pytest.mark.parametrize(
@@ -19,6 +22,9 @@ def history(*types: str) -> list[dict[str, str]]:
         # Code that can't be imported crashes before it begins.
         (["SCHEDULED", "CRASHED", "SCHEDULED", "CRASHED"], 2),
         (["CRASHED"], 1),
+        # An automation that missed the event of the second state.
+        (["RUNNING", "AwaitingRetry", "CRASHED"], 0),
+        (["RUNNING", "AwaitingRetry", "CRASHED", "SCHEDULED", "RUNNING", "CRASHED"], 1),
     ],
 )
 def test_a_death_counts_once_whoever_notices_it(types: list[str], deaths: int) -> None:

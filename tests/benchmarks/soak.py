@@ -1,7 +1,8 @@
 """One warm worker over thousands of no-op runs: whether it gets slower, or bigger.
 
-Prefect's server is on PostgreSQL. Each portion of runs is created at once and waited for, so that
-never more than one portion waits. The variable NOA_TEST_SOAK_RUNS asks for fewer runs.
+Prefect's server is on PostgreSQL, and what it alone takes is measured after each portion. Each
+portion of runs is created at once and waited for, so that never more than one portion waits. The
+variable NOA_TEST_SOAK_RUNS asks for fewer runs.
 """
 
 import asyncio
@@ -17,9 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Self
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
-
-from noa_flows.prefect_api import BULK_LIMIT, connect_to_prefect
+from noa_flows.prefect_api import connect_to_prefect
+from tests.benchmarks.no_op_runs import ALONE_RUNS, create_runs, seconds_to_start, server_alone
 from tests.jobs.nothing_flow import nothing
 from tests.servers.postgres_server import PostgresServer
 from tests.servers.prefect_database import postgres_database
@@ -107,6 +107,8 @@ class Portion:
     upto: int
     completed: int
     runs_a_minute: float
+    #: What the server alone took of them right after, by one client without a worker.
+    server_a_minute: float
     #: The median of the seconds from Pending to Running.
     start: float
     memory: Mapping[str, Memory]
@@ -116,17 +118,23 @@ class Portion:
             f"  {found.resident:>6.1f} /{found.proportional:>6.1f}"
             for found in map(self.memory.__getitem__, _PROCESSES)
         )
-        rate = f"{self.runs_a_minute:>9.0f}  {self.start:>7.3f} s"
+        rate = f"{self.runs_a_minute:>9.0f}  {self.share:>9.0%}  {self.start:>7.3f} s"
         return f"{self.upto:>6}  {self.completed:>9}  {rate}{memory}"
+
+    @property
+    def share(self) -> float:
+        """The rate, as a share of what the server alone took."""
+        return self.runs_a_minute / self.server_a_minute
 
     def beside(self, other: Self) -> str:
         """The ratios of this portion to another."""
         rate, start = self.runs_a_minute / other.runs_a_minute, self.start / other.start
+        share = self.share / other.share
         memory = "".join(
             f"  {mine.resident / its.resident:>6.2f} /{mine.proportional / its.proportional:>6.2f}"
             for mine, its in ((self.memory[name], other.memory[name]) for name in _PROCESSES)
         )
-        return f"{'last/second':17}  {rate:>9.2f}  {start:>9.2f}{memory}"
+        return f"{'last/second':17}  {rate:>9.2f}  {share:>9.2f}  {start:>9.2f}{memory}"
 
 
 async def measure_soak() -> str:
@@ -134,7 +142,7 @@ async def measure_soak() -> str:
     runs = int(os.environ.get("NOA_TEST_SOAK_RUNS", RUNS))
     print(
         f"\n{runs} no-op flow runs, Prefect on PostgreSQL, limit {LIMIT}; RSS / PSS in MiB\n"
-        f"{'runs':>6}  {'completed':>9}  {'a minute':>9}  {'start':>9}"
+        f"{'runs':>6}  {'completed':>9}  {'a minute':>9}  {'of server':>9}  {'start':>9}"
         + "".join(f"  {name:>14}" for name in _PROCESSES),
         flush=True,
     )
@@ -157,7 +165,7 @@ async def measure_soak() -> str:
 
 async def _measure(worker: RunningWorker, deployment: UUID, number: int, *, upto: int) -> Portion:
     began = time.monotonic()
-    runs = await _create(deployment, number)
+    runs = await create_runs(deployment, number)
     watch = Watch(worker.pid)
     async with connect_to_prefect() as api:
         while await api.count_runs(_in_states(runs, _FINAL)) < number:
@@ -169,35 +177,14 @@ async def _measure(worker: RunningWorker, deployment: UUID, number: int, *, upto
         upto=upto,
         completed=completed,
         runs_a_minute=60 * number / lasted,
-        start=median([await _start(run) for run in runs[::_SAMPLED]]),
+        server_a_minute=60 * ALONE_RUNS / await server_alone(),
+        start=median([await seconds_to_start(run) for run in runs[::_SAMPLED]]),
         memory=watch.summary(),
     )
 
 
-async def _create(deployment: UUID, number: int) -> Sequence[str]:
-    """Create runs in bulk, as the bridge does."""
-    body = {"parameters": {"number": 1}}
-    async with connect_to_prefect() as api:
-        made = [
-            item
-            for first in range(0, number, BULK_LIMIT)
-            for item in await api.create_runs(
-                str(deployment), [body] * min(BULK_LIMIT, number - first)
-            )
-        ]
-    runs = [item.run_id for item in made if item.run_id is not None]
-    assert len(runs) == number, made
-    return runs
-
-
-def _in_states(runs: Sequence[str], types: Sequence[str]) -> Mapping[str, object]:
-    return {"id": {"any_": list(runs)}, "state": {"type": {"any_": list(types)}}}
-
-
-async def _start(run: str) -> float:
-    async with get_client() as client:
-        states = {state.name: state for state in await client.read_flow_run_states(UUID(run))}
-    return (states["Running"].timestamp - states["Pending"].timestamp).total_seconds()
+def _in_states(runs: Sequence[UUID], types: Sequence[str]) -> Mapping[str, object]:
+    return {"id": {"any_": [str(run) for run in runs]}, "state": {"type": {"any_": list(types)}}}
 
 
 def _children(process: int) -> Sequence[int]:

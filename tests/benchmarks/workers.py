@@ -13,14 +13,13 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import arun_deployment
-from prefect.states import Completed, Running
 
-from noa_flows.prefect_api import BULK_LIMIT, connect_to_prefect
+from noa_flows.prefect_api import connect_to_prefect
+from tests.benchmarks.no_op_runs import ALONE_RUNS, create_runs, seconds_to_start, server_alone
 from tests.jobs.nothing_flow import nothing
 from tests.servers.postgres_server import PostgresServer
 from tests.servers.prefect_database import postgres_database
@@ -36,7 +35,6 @@ SERIES: Final[Mapping[str, int]] = {"process": 36, "warm": 120}
 _BACKLOG = 20
 #: Runs one at a time in each round; the first isn't counted.
 SINGLES = 6
-_FLOOR_RUNS = 25
 _POLLING = {"PREFECT_WORKER_QUERY_SECONDS": "0.5"}
 
 
@@ -113,7 +111,7 @@ async def measure_workers() -> Report:
                     prefect, place, kind=kind, limit=LIMIT, settings=_POLLING
                 ) as worker:
                     await _observe(worker, sample)
-                floors.append(await _floor(worker))
+                floors.append(await server_alone())
     measured = {
         kind: Measured(
             start_alone=median(sample.alone),
@@ -123,7 +121,7 @@ async def measure_workers() -> Report:
         )
         for kind, sample in samples.items()
     }
-    return Report(**measured, floor=60 * len(floors) * _FLOOR_RUNS / sum(floors))
+    return Report(**measured, floor=60 * len(floors) * ALONE_RUNS / sum(floors))
 
 
 async def _observe(worker: RunningWorker, sample: Sample) -> None:
@@ -134,29 +132,17 @@ async def _observe(worker: RunningWorker, sample: Sample) -> None:
         run = await _run_and_wait(deployment)
         if single > 0:
             sample.answered.append(time.monotonic() - began)
-            sample.alone.append(await _start(run.id))
+            sample.alone.append(await seconds_to_start(run.id))
     began = time.monotonic()
     runs = await _execute(deployment, SERIES[worker.kind])
     sample.series.append(time.monotonic() - began)
-    sample.loaded += [await _start(run) for run in runs]
+    sample.loaded += [await seconds_to_start(run) for run in runs]
 
 
 async def _run_and_wait(deployment: UUID) -> FlowRun:
     return await arun_deployment(
         deployment, parameters={"number": 1}, timeout=60, poll_interval=0.02
     )
-
-
-async def _create(deployment: UUID, number: int) -> Sequence[UUID]:
-    """Create runs in bulk, as the bridge does."""
-    bodies = [{"parameters": {"number": 1}, "idempotency_key": uuid4().hex} for _ in range(number)]
-    async with connect_to_prefect() as api:
-        made = [
-            item
-            for start in range(0, number, BULK_LIMIT)
-            for item in await api.create_runs(str(deployment), bodies[start : start + BULK_LIMIT])
-        ]
-    return [UUID(item.run_id) for item in made]
 
 
 async def _execute(deployment: UUID, number: int) -> Sequence[UUID]:
@@ -167,27 +153,9 @@ async def _execute(deployment: UUID, number: int) -> Sequence[UUID]:
         while completed < number:
             left = len(runs) - completed
             if left <= _BACKLOG / 2 and len(runs) < number:
-                runs += await _create(deployment, min(_BACKLOG - left, number - len(runs)))
+                runs += await create_runs(deployment, min(_BACKLOG - left, number - len(runs)))
             await asyncio.sleep(0.25)
             wanted = {"any_": [str(run) for run in runs]}
             state = {"type": {"any_": ["COMPLETED"]}}
             completed = await api.count_runs({"id": wanted, "state": state})
     return runs
-
-
-async def _start(run: UUID) -> float:
-    async with get_client() as client:
-        states = {state.name: state for state in await client.read_flow_run_states(run)}
-    return (states["Running"].timestamp - states["Pending"].timestamp).total_seconds()
-
-
-async def _floor(worker: RunningWorker) -> float:
-    """The seconds that one client needs to create runs in bulk, start and complete them."""
-    deployment = await worker.deploy(nothing)
-    began = time.monotonic()
-    runs = await _create(deployment, _FLOOR_RUNS)
-    async with get_client() as client:
-        for run in runs:
-            for state in (Running(), Completed()):
-                await client.set_flow_run_state(run, state)
-    return time.monotonic() - began

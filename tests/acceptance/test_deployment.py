@@ -16,6 +16,8 @@ from noa_flows.jobs.report_job import ReportResult
 from noa_flows.jobs.webhook_job import WebhookReceipt
 from tests.acceptance.installation import PREFECT, Installation
 from tests.project import PROJECT
+from tests.servers.postgres_databases import PostgresDatabases
+from tests.servers.prefect_database import postgres_database
 from tests.servers.prefect_server import PrefectServer
 
 DEPLOYMENTS = {
@@ -31,8 +33,11 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Generator[Installation]:
-    with PrefectServer() as server, server.current():
+def installation(
+    postgres_databases: PostgresDatabases, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Installation]:
+    database = postgres_database(postgres_databases)
+    with PrefectServer(database_url=database) as server, server.current():
         yield Installation(server, tmp_path_factory.mktemp("installation"))
 
 

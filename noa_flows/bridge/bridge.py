@@ -167,7 +167,11 @@ class Bridge:
         once: list[Outcome] = []
         for outcome in outcomes:
             run = _dead_run(outcome)
-            once.append(Outcome(outcome.delivery, Done()) if run in known else outcome)
+            if run in known:
+                self._logger.warning("The run %s has a dead letter; this one is forgotten.", run)
+                once.append(Outcome(outcome.delivery, Done()))
+                continue
+            once.append(outcome)
             known |= {run} - {""}
         return once
 

@@ -20,6 +20,7 @@ from tests.servers.postgres_databases import PostgresDatabases
 pytestmark = [pytest.mark.chaos, pytest.mark.servers, pytest.mark.timeout(600)]
 
 _MESSAGES, _EXECUTED = 500, 30
+_STRUCK, _KILLS = 50, 5
 
 
 @pytest.fixture
@@ -55,12 +56,21 @@ async def test_each_executed_message_has_one_effect_under_one_delivery_id(
 
 @pytest.mark.timeout(1200)
 async def test_each_run_ends_truly_whatever_is_killed(
-    postgres_databases: PostgresDatabases, seed: int
+    postgres_databases: PostgresDatabases,
 ) -> None:
-    plan = WorkersPlan(messages=50, kills=5, seed=seed, away_seconds=15, patience_seconds=600)
+    plan = WorkersPlan(
+        messages=_STRUCK,
+        kills=_KILLS,
+        seed=secrets.randbelow(1_000_000),
+        away_seconds=15,
+        patience_seconds=600,
+    )
+    options = f"--struck {_STRUCK} --kills {_KILLS} --away 15 --seed {plan.seed}"
+    say(f"python -m tests.chaos --only workers {options}")
     figures, breaches, repeats = await workers_under_fire(plan, postgres_databases)
     say(as_table([figures]), *breaches, *repeats)
     assert not figures.wrong
+    assert not breaches
 
 
 _KINDS = {"Crashed": "CRASHED", "Interrupted": "CRASHED", "AwaitingRetry": "SCHEDULED"}

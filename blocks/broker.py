@@ -7,43 +7,21 @@ that every provider has them alike, and a message that nobody can parse can stil
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar, Protocol
+from typing import Protocol, Self
 
 from prefect.blocks.core import Block
 from pydantic import Field
 
+from blocks.capabilities import Capabilities
 from blocks.message import Band, DeadLetter, Delivery, Depth, Message, Outcome, Published, Settled
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Capabilities:
-    """What a provider can do, as data: read it instead of trying and catching.
-
-    What is False here is refused with `UnsupportedError`, never ignored.
-    """
-
-    #: How many of the ten priorities are told apart: 10, 3 (high, normal, low), or 1 for none.
-    priority_levels: int
-    #: A receiver can leave the lower bands of priority in the queue.
-    selects_band: bool
-    #: Messages can be published with a delay, and retried after one.
-    delay: bool
-    #: Ready messages of one priority are delivered in the order they were published in.
-    ordered: bool
-    #: The dead letters can be browsed, redriven and discarded.
-    dead_letters: bool
-    #: Several machines can share a queue.
-    networked: bool
-    #: The delivery count survives whatever happens to the consumer.
-    counts_deliveries: bool
-    #: The largest body in bytes.
-    max_body_bytes: int
 
 
 class Session(Protocol):
     """A live connection to a broker. One task at a time may receive; settling may run beside it.
+
+    Ten calls, since a queue needs them all: seven for messages, two for dead letters, one to count.
+    What only some providers can do is told by their `Capabilities`, and refused elsewhere.
 
     Every call raises `BrokerUnavailableError` while the broker can't be reached and
     `BrokerRefusedError` where it says no; a session is good again as soon as the broker is.
@@ -51,6 +29,23 @@ class Session(Protocol):
 
     async def declare(self, queue: str) -> None:
         """Make sure that the queue exists, or raise where it doesn't and may not be made."""
+        ...
+
+    async def subscribe(self, queue: str, topic: str) -> None:
+        """Let everything that is broadcast to `topic` from now on come to `queue` as well.
+
+        The subscription outlasts the session. A consumer calls it each time it begins, after
+        `declare`: doing it again changes nothing. A pattern, such as `orders.*.eu` or `orders.#`,
+        needs `topic_patterns`.
+        """
+        ...
+
+    async def broadcast(self, topic: str, messages: Sequence[Message]) -> Sequence[Published]:
+        """Publish a copy of each message for each queue that has subscribed to the topic.
+
+        The outcomes are like those of `publish`; every copy is delivered under the same id. Without
+        a subscriber nothing is kept, and nothing is wrong.
+        """
         ...
 
     async def publish(self, queue: str, messages: Sequence[Message]) -> Sequence[Published]:
@@ -103,14 +98,22 @@ class Broker(Block, ABC):
         ...     await session.publish("jobs", [Message(body=b"{}")])
     """
 
-    capabilities: ClassVar[Capabilities]
-
     lease_seconds: float = Field(
         default=30.0,
         ge=1.0,
         le=43_200.0,
         description="How long a message is held without being settled or renewed, in seconds.",
     )
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this broker can do; it may depend on the block's fields."""
+
+    @classmethod
+    @abstractmethod
+    def variants(cls) -> Mapping[str, Self]:
+        """Blocks that differ in what they can do, by the name that the documentation gives them."""
 
     @property
     def lease(self) -> timedelta:

@@ -7,6 +7,7 @@ BrokerError
 ├── QueueNameError            a queue name that this provider can't hold
 ├── MessageTooLargeError      a body above the provider's limit
 ├── MessageNotAllowedError    a header or key that this provider can't hold
+├── UnroutableError           no queue takes the message
 ├── UnsupportedError          an ability that the provider's capabilities rule out
 └── LeaseLostError            the delivery has meanwhile been given to somebody else
 
@@ -40,6 +41,10 @@ class MessageTooLargeError(BrokerError):
 
 class MessageNotAllowedError(BrokerError):
     """A header or a key of the message can't be held by this provider."""
+
+
+class UnroutableError(BrokerError):
+    """The broker has no queue that takes the message, and did not keep it."""
 
 
 class UnsupportedError(BrokerError):

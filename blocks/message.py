@@ -173,13 +173,16 @@ class DeadLetter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Depth:
-    """How much a queue holds now."""
+    """How much a queue holds now; some brokers count late, or guess."""
 
+    #: Free to be taken now.
     ready: int
+    #: Held: by any session where `Capabilities.sees_all_in_flight`, else by the one that asks.
     in_flight: int
     delayed: int
     dead: int
-    #: Age of the oldest message that is ready or in flight; None for an empty queue.
+    #: Age of the oldest message that is ready or in flight; None for an empty queue, and where the
+    #: capabilities say that it isn't told.
     oldest_age: timedelta | None
 
 

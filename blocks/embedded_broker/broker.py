@@ -1,19 +1,35 @@
 """A durable broker in one SQLite file: no server, several processes, one machine."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import Field, HttpUrl
 
-from blocks.broker import Broker, Capabilities
+from blocks.broker import Broker
+from blocks.capabilities import Capabilities, Order
 from blocks.embedded_broker.rows import MAX_BODY_BYTES
 from blocks.embedded_broker.session import EmbeddedSession
 from blocks.errors import BrokerConfigurationError
 
 _SCHEME: Final = "embedded"
+
+_CAPABILITIES: Final = Capabilities(
+    priority_levels=10,
+    selects_band=True,
+    delay=True,
+    order=Order.QUEUE,
+    dead_letters=True,
+    topics=False,
+    topic_patterns=False,
+    networked=False,
+    counts_deliveries=True,
+    sees_all_in_flight=True,
+    tells_age=True,
+    max_body_bytes=MAX_BODY_BYTES,
+)
 
 
 class EmbeddedBroker(Broker):
@@ -38,17 +54,6 @@ class EmbeddedBroker(Broker):
     _block_type_name = "Embedded Broker"
     _documentation_url = HttpUrl("https://www.sqlite.org/wal.html")
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        priority_levels=10,
-        selects_band=True,
-        delay=True,
-        ordered=True,
-        dead_letters=True,
-        networked=False,
-        counts_deliveries=True,
-        max_body_bytes=MAX_BODY_BYTES,
-    )
-
     path: Path = Field(
         description=(
             "The database file. It and its folder are made on first use, for their owner alone;"
@@ -56,8 +61,18 @@ class EmbeddedBroker(Broker):
         ),
     )
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """The same for every queue."""
+        return _CAPABILITIES
+
     @classmethod
-    def from_url(cls, url: str) -> "EmbeddedBroker":
+    def variants(cls) -> Mapping[str, Self]:
+        """Only one."""
+        return {"embedded": cls(path=Path("queue.db"))}
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
         """Build the block from `embedded:///absolute/path.db` or `embedded:relative.db`.
 
         Raises:

@@ -10,7 +10,7 @@ from pathlib import Path
 from blocks.embedded_broker.database import open_database
 from blocks.embedded_broker.store import EmbeddedStore, Watch, new_lease
 from blocks.embedded_broker.thread import DatabaseThread
-from blocks.errors import BrokerUnavailableError
+from blocks.errors import BrokerUnavailableError, UnsupportedError
 from blocks.message import (
     Band,
     DeadLetter,
@@ -56,6 +56,18 @@ class EmbeddedSession:
     async def declare(self, queue: str) -> None:
         """See `Session.declare`; publishing and receiving do it too."""
         await self._thread.run(self._open_store.declare, queue)
+
+    async def subscribe(self, queue: str, topic: str) -> None:
+        """See `Session.subscribe`."""
+        raise UnsupportedError(
+            f"{self._address} has no topics: {queue!r} can't subscribe to {topic!r}"
+        )
+
+    async def broadcast(self, topic: str, messages: Sequence[Message]) -> Sequence[Published]:
+        """See `Session.broadcast`."""
+        raise UnsupportedError(
+            f"{self._address} has no topics, {len(messages)} messages for {topic!r} not taken"
+        )
 
     async def publish(self, queue: str, messages: Sequence[Message]) -> Sequence[Published]:
         """See `Session.publish`; one call is one transaction, so publish many at once."""

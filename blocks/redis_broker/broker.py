@@ -21,20 +21,36 @@ publishes again after that gives `Message.id` himself, so that both messages car
 
 import os
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import ClassVar, Self
+from typing import Final, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import uuid4
 
 from pydantic import Field, SecretStr, ValidationError
 
-from blocks.broker import Broker, Capabilities
+from blocks.broker import Broker
+from blocks.capabilities import Capabilities, Order
 from blocks.errors import BrokerConfigurationError
 from blocks.redis_broker.entry import MAX_BODY_BYTES, milliseconds
 from blocks.redis_broker.reader import Member
 from blocks.redis_broker.session import RedisSession
 from blocks.redis_broker.wire import Endpoint, Wire
+
+_CAPABILITIES: Final = Capabilities(
+    priority_levels=3,
+    selects_band=True,
+    delay=True,
+    order=Order.QUEUE,
+    dead_letters=True,
+    topics=False,
+    topic_patterns=False,
+    networked=True,
+    counts_deliveries=True,
+    sees_all_in_flight=True,
+    tells_age=True,
+    max_body_bytes=MAX_BODY_BYTES,
+)
 
 
 class RedisBroker(Broker):
@@ -50,17 +66,6 @@ class RedisBroker(Broker):
 
     _block_type_name = "Redis Broker"
     _description = "Queues on Redis streams: priorities, delays, dead letters."
-
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        priority_levels=3,
-        selects_band=True,
-        delay=True,
-        ordered=True,
-        dead_letters=True,
-        networked=True,
-        counts_deliveries=True,
-        max_body_bytes=MAX_BODY_BYTES,
-    )
 
     host: str = Field(default="localhost", min_length=1, description="Name or address of Redis.")
     port: int = Field(default=6379, ge=1, le=65_535, description="Its port.")
@@ -89,6 +94,16 @@ class RedisBroker(Broker):
         le=300,
         description="How long Redis may take for an answer before it counts as unreachable.",
     )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The same for every queue."""
+        return _CAPABILITIES
+
+    @classmethod
+    def variants(cls) -> Mapping[str, Self]:
+        """Only one."""
+        return {"Redis": cls()}
 
     @classmethod
     def from_url(cls, url: str) -> Self:

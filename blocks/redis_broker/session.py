@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from blocks.errors import BrokerError, BrokerRefusedError, LeaseLostError
+from blocks.errors import BrokerError, BrokerRefusedError, LeaseLostError, UnsupportedError
 from blocks.message import (
     Band,
     Dead,
@@ -47,6 +47,18 @@ class RedisSession:
     async def declare(self, queue: str) -> None:
         """Make sure that the queue's streams and its consumer group exist."""
         await self._wire.run(Script.DECLARE, keys_of(queue), (self._member.group,))
+
+    async def subscribe(self, queue: str, topic: str) -> None:
+        """See `Session.subscribe`."""
+        raise UnsupportedError(
+            f"{self._address} has no topics: {queue!r} can't subscribe to {topic!r}"
+        )
+
+    async def broadcast(self, topic: str, messages: Sequence[Message]) -> Sequence[Published]:
+        """See `Session.broadcast`."""
+        raise UnsupportedError(
+            f"{self._address} has no topics, {len(messages)} messages for {topic!r} not taken"
+        )
 
     async def publish(self, queue: str, messages: Sequence[Message]) -> Sequence[Published]:
         """Publish; Redis has answered for each message that gets an id."""

@@ -2,7 +2,10 @@
 
 import pytest
 
-_MODULES = ("fixtures", "moves", "publishing", "receiving", "leases", "dead_letters", "faults")
+_MODULES = (
+    *("fixtures", "moves", "publishing", "receiving"),
+    *("leases", "dead_letters", "topics", "faults"),
+)
 
 for _module in _MODULES:
     pytest.register_assert_rewrite(f"{__name__}.{_module}")

@@ -40,6 +40,7 @@ async def refused_for_want_of_dead_letters(session: Session, queue: str, broker:
     return True
 
 
+@pytest.mark.capability("dead_letters")
 class DeadLetterConformance(BrokerFixtures):
     """What is given up is kept, with the reason."""
 

@@ -102,6 +102,7 @@ class FaultConformance(BrokerFixtures):
         assert {one.id for one in gone} == {held.id}
         await wait_for_depth(session, queue, (0, 0, 0, 0))
 
+    @pytest.mark.capability("networked")
     async def test_wrong_credentials_are_refused_at_once(self, wrong_credentials: Refusal):
         await self._refuses_at_once(wrong_credentials)
 

@@ -3,6 +3,8 @@
 import time
 from datetime import timedelta
 
+import pytest
+
 from blocks.broker import Broker, Session
 from blocks.errors import LeaseLostError
 from blocks.message import Dead, Delivery, Done, Message, Outcome, Release, Retry
@@ -30,6 +32,7 @@ class LeaseConformance(BrokerFixtures):
                 assert {one.deliveries for one in inherited} == {2}
             await settle(heir, Done(), *inherited)
 
+    @pytest.mark.capability("counts_deliveries")
     async def test_the_delivery_count_survives_retries_kills_and_releases(
         self, session: Session, hasty: Broker, queue: str, broker: Broker
     ):

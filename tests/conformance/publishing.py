@@ -53,6 +53,7 @@ class PublishingConformance(BrokerFixtures):
     async def test_publishing_nothing_does_nothing(self, session: Session, queue: str):
         assert list(await session.publish(queue, [])) == []
 
+    @pytest.mark.capability("max_body_bytes")
     async def test_a_too_large_message_has_its_own_error_and_its_neighbours_arrive(
         self, session: Session, queue: str, broker: Broker
     ):
@@ -130,6 +131,7 @@ class PublishingConformance(BrokerFixtures):
         with pytest.raises(QueueNameError):
             await session.depth(name)
 
+    @pytest.mark.capability("priority_levels")
     async def test_higher_priorities_come_strictly_first(
         self, session: Session, queue: str, broker: Broker
     ):
@@ -145,6 +147,7 @@ class PublishingConformance(BrokerFixtures):
         arrived += [one.priority for one in await take(session, queue, len(messages) - 5)]
         assert arrived == sorted(shuffled)
 
+    @pytest.mark.capability("delay")
     async def test_a_delayed_message_is_counted_as_delayed_and_does_not_come_before_its_time(
         self, session: Session, queue: str, broker: Broker
     ):

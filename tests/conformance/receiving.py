@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from blocks.broker import Broker, Session
+from blocks.capabilities import Order
 from blocks.errors import UnsupportedError
 from blocks.message import Band, Dead, Delivery, Done, Message, Outcome, Release, Retry
 from tests.conformance.fixtures import BrokerFixtures
@@ -70,16 +71,37 @@ class ReceivingConformance(BrokerFixtures):
             assert delivery.id == published
             assert time.monotonic() - begin < 2.0
 
+    @pytest.mark.capability("order")
     async def test_messages_come_in_the_order_they_were_published_in(
         self, session: Session, queue: str, broker: Broker
     ):
         ids = await publish(session, queue, *numbered(20))
         ids += await publish(session, queue, *numbered(20))
         arrived = [one.id for size in (1, 4, 35) for one in await take(session, queue, size)]
-        if broker.capabilities.ordered:
+        if broker.capabilities.order is Order.QUEUE:
             assert arrived == ids
         assert sorted(arrived) == sorted(ids)
 
+    @pytest.mark.capability("order")
+    async def test_messages_of_a_key_come_in_the_order_they_were_published_in(
+        self, session: Session, queue: str, broker: Broker
+    ):
+        keys = ("a", "b", "c")
+        await publish(
+            session, queue, *(Message(body=b"%02d" % n, key=keys[n % 3]) for n in range(60))
+        )
+        arrived: dict[str | None, list[bytes]] = {key: [] for key in keys}
+        for _ in range(20):
+            # Where a key's next message waits for the settling of the last, three come at once.
+            taken = await take(session, queue, 3)
+            for one in taken:
+                arrived[one.key].append(one.body)
+            await settle(session, Done(), *taken)
+        assert sum(map(len, arrived.values())) == 60
+        if broker.capabilities.order is not Order.NONE:
+            assert list(arrived.values()) == [sorted(bodies) for bodies in arrived.values()]
+
+    @pytest.mark.capability("selects_band")
     async def test_lower_bands_stay_in_the_queue_when_they_are_not_wanted(
         self, session: Session, queue: str, broker: Broker
     ):
@@ -152,6 +174,7 @@ class ReceivingConformance(BrokerFixtures):
         [(Retry(ms(900)), 2), (Release(ms(900)), 1)],
         ids=["retry", "release"],
     )
+    @pytest.mark.capability("delay")
     async def test_what_goes_back_with_a_delay_does_not_come_before_its_time(
         self, session: Session, queue: str, broker: Broker, verdict: Retry | Release, count: int
     ):
@@ -198,6 +221,7 @@ class ReceivingConformance(BrokerFixtures):
         if broker.capabilities.dead_letters:
             assert [letter.id async for letter in session.browse_dead(queue)] == [failed.id]
 
+    @pytest.mark.capability("tells_age")
     async def test_depth_tells_ready_in_flight_dead_and_the_age_of_the_oldest(
         self, session: Session, queue: str, broker: Broker
     ):
@@ -205,11 +229,28 @@ class ReceivingConformance(BrokerFixtures):
         held = await take(session, queue, 3)
         await wait_for_depth(session, queue, (2, 3, 0, 0))
         age = (await session.depth(queue)).oldest_age
-        assert age is not None
-        assert timedelta(0) <= age < timedelta(seconds=15)
+        if broker.capabilities.tells_age:
+            assert age is not None
+            assert timedelta(0) <= age < timedelta(seconds=15)
+        else:
+            assert age is None
         await settle(session, Dead(reason="failed", error="broke"), held[0])
         dead = 1 if broker.capabilities.dead_letters else 0
         await wait_for_depth(session, queue, (2, 2, 0, dead))
+
+    @pytest.mark.capability("sees_all_in_flight")
+    async def test_another_session_sees_what_is_in_flight_or_owns_that_it_does_not(
+        self, session: Session, patient: Broker, queue: str, broker: Broker
+    ):
+        await publish(session, queue, *numbered(5))
+        held = await take(session, queue, 3)
+        async with patient.connect() as onlooker:
+            await onlooker.declare(queue)
+            if broker.capabilities.sees_all_in_flight:
+                await wait_for_depth(onlooker, queue, (2, 3, 0, 0))
+            else:
+                assert (await onlooker.depth(queue)).in_flight == 0
+        await settle(session, Done(), *held)
 
     async def test_settling_while_a_receive_waits_does_not_wait_for_it(
         self, session: Session, queue: str

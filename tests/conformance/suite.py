@@ -10,7 +10,8 @@ A provider's test module holds configuration only:
         # and `server`, `wrong_credentials`, `unreachable`: see `BrokerFixtures`
 
 Every test passes, or asserts the documented refusal where `Broker.capabilities` rules something
-out; none is skipped.
+out; none is skipped. A test that stands behind a line of the capability table says so:
+`@pytest.mark.capability("delay")`.
 """
 
 from tests.conformance.dead_letters import DeadLetterConformance
@@ -18,6 +19,7 @@ from tests.conformance.faults import FaultConformance
 from tests.conformance.leases import LeaseConformance
 from tests.conformance.publishing import PublishingConformance
 from tests.conformance.receiving import ReceivingConformance
+from tests.conformance.topics import TopicConformance
 
 
 class BrokerConformance(
@@ -25,6 +27,7 @@ class BrokerConformance(
     ReceivingConformance,
     LeaseConformance,
     DeadLetterConformance,
+    TopicConformance,
     FaultConformance,
 ):
     """Everything that is asked of a provider."""

@@ -42,11 +42,13 @@ class Program:
 
 REDIS = Program(name="redis-server", package="redis-server")
 INITDB = Program(name="initdb", package="postgresql", folders="usr/lib/postgresql/*/bin")
+NODE = Program(name="node", package="nodejs")
+NPM = Program(name="npm", package="npm")
 PDFTOTEXT = Program(name="pdftotext", package="poppler-utils")
 POSTGRES = Program(name="postgres", package="postgresql", folders="usr/lib/postgresql/*/bin")
 
 #: Everything `python -m tests.servers.install` sees to. A new provider adds its line here.
-PROGRAMS = (REDIS, INITDB, POSTGRES, PDFTOTEXT)
+PROGRAMS = (REDIS, INITDB, POSTGRES, PDFTOTEXT, NODE, NPM)
 
 
 def missing_packages() -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from blocks.broker import Session
 from blocks.embedded_broker import EmbeddedBroker, database, sql
 from blocks.embedded_broker.database import explained, open_database
+from blocks.embedded_broker.rows import MAX_BODY_BYTES
 from blocks.embedded_broker.store import EmbeddedStore, new_lease
 from blocks.errors import BrokerUnavailableError, LeaseLostError, MessageTooLargeError
 from blocks.message import Dead, Done, Message, Outcome, Retry
@@ -180,7 +181,7 @@ def test_a_redrive_of_a_message_that_cannot_be_held_leaves_all_letters(store: Em
     deliveries, _ = store.take("jobs", 2, new_lease())
     store.settle([Outcome(one, Dead(reason="failed", error="")) for one in deliveries])
     first, second = store.browse_dead("embedded-broker", "jobs", 0)
-    large = Message(body=bytes(EmbeddedBroker.capabilities.max_body_bytes + 1))
+    large = Message(body=bytes(MAX_BODY_BYTES + 1))
     with pytest.raises(MessageTooLargeError):
         store.settle_dead("jobs", {first.handle: None, second.handle: large})
     assert store.depth("jobs").dead == 2

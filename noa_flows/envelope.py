@@ -13,31 +13,17 @@ from urllib.parse import unquote
 
 from blocks.message import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY
 from noa_flows.errors import EnvelopeError
-from noa_flows.event import SPEC_VERSION, TYPE_PREFIX, Event
+from noa_flows.event import SPEC_VERSION, TEXT_ATTRIBUTES, TIME_ATTRIBUTES, TYPE_PREFIX, Event
 from noa_flows.strict_json import JsonLimits, dump_json, is_object, load_json
 from noa_flows.validation import closest, dotted, shown
 
 CLOUDEVENTS_JSON: Final = "application/cloudevents+json"
 
 _BINARY_PREFIXES: Final = ("ce_", "ce-", "cloudevents_", "cloudevents:")
-#: Attribute name → field of `Event`, for the attributes that are plain text.
-_TEXTS: Final = {
-    "subject": "subject",
-    "dedupkey": "dedup_key",
-    "replyto": "reply_to",
-    "tenant": "tenant",
-    "partitionkey": "partition_key",
-    "traceparent": "traceparent",
-    "tracestate": "tracestate",
-    "correlationid": "correlation_id",
-    "causationid": "causation_id",
-    "sequence": "sequence",
-}
-_TIMES: Final = {"time": "time", "notbefore": "not_before", "expirytime": "expires"}
 _KNOWN: Final = frozenset(
     {"specversion", "id", "source", "type", "data", "priority", "datacontenttype", "dataschema"}
-    | _TEXTS.keys()
-    | _TIMES.keys()
+    | TEXT_ATTRIBUTES.keys()
+    | TIME_ATTRIBUTES.keys()
 )
 _MAX_ATTRIBUTE_LENGTH: Final = 1024
 _PRIORITIES: Final = range(HIGHEST_PRIORITY, LOWEST_PRIORITY + 1)
@@ -82,29 +68,12 @@ def encode(
     event: Event, mode: Literal["structured", "binary"] = "structured", *, prefix: str = "ce_"
 ) -> tuple[bytes, Mapping[str, str]]:
     """Write an event as body and headers; `prefix` is that of the binding, in binary mode."""
-    attributes = _attributes(event)
+    attributes = event.attributes()
     if mode == "structured":
         document = {**attributes, "datacontenttype": "application/json", "data": event.data}
         return dump_json(document), {"content-type": CLOUDEVENTS_JSON}
     headers = {f"{prefix}{name}": str(value) for name, value in attributes.items()}
     return dump_json(event.data), {"content-type": "application/json", **headers}
-
-
-def _attributes(event: Event) -> dict[str, str | int]:
-    attributes: dict[str, str | int] = {
-        "specversion": SPEC_VERSION,
-        "id": event.id,
-        "source": event.source,
-        "type": f"{TYPE_PREFIX}{event.job_type}",
-        "priority": event.priority,
-    }
-    for name, attribute in _TEXTS.items():
-        if (text := getattr(event, attribute)) is not None:
-            attributes[name] = text
-    for name, attribute in _TIMES.items():
-        if (time := getattr(event, attribute)) is not None:
-            attributes[name] = time.isoformat()
-    return attributes
 
 
 def _binary_attributes(headers: Mapping[str, str]) -> dict[str, Any] | None:
@@ -146,10 +115,16 @@ def _event(attributes: Mapping[str, Any], origin: Origin) -> Event:
     if not is_object(data):
         raise EnvelopeError("must be an object: the job's payload", reason="schema", path="data")
     options: dict[str, Any] = {
-        field: _text(attributes, name) for name, field in _TEXTS.items() if name in attributes
+        field: _text(attributes, name)
+        for name, field in TEXT_ATTRIBUTES.items()
+        if name in attributes
     }
     options.update(
-        {field: _time(attributes, name) for name, field in _TIMES.items() if name in attributes}
+        {
+            field: _time(attributes, name)
+            for name, field in TIME_ATTRIBUTES.items()
+            if name in attributes
+        }
     )
     options["priority"] = (
         _priority(attributes["priority"]) if "priority" in attributes else origin.priority
@@ -159,6 +134,7 @@ def _event(attributes: Mapping[str, Any], origin: Origin) -> Event:
         source=_text(attributes, "source") if "source" in attributes else origin.source,
         job_type=_job_type(attributes),
         data=data,
+        extensions={name: value for name, value in attributes.items() if name not in _KNOWN},
         **options,
     )
 

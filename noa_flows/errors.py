@@ -7,6 +7,7 @@ NoaError
 │   └── PayloadError     an event whose payload isn't the job's
 ├── PrefectApiError      Prefect's API failed or refused
 │   └── PrefectApiUnavailableError   it can't be reached now; the same call may succeed later
+├── StalledError         a consumer makes no progress; beginning anew may help
 ├── StorageError         a large payload can't be stored now; the same call may succeed later
 ├── NotFoundError        no such job, dead letter, queue, deployment
 └── JobError             the work of a job failed
@@ -69,6 +70,10 @@ class PrefectApiError(NoaError):
 
 class PrefectApiUnavailableError(PrefectApiError):
     """Prefect's API can't be reached now; the same call may succeed later."""
+
+
+class StalledError(NoaError):
+    """A consumer makes no progress although messages wait, or a call to its broker hangs."""
 
 
 class StorageError(NoaError):

@@ -13,6 +13,21 @@ from blocks.message import DEFAULT_PRIORITY
 
 SPEC_VERSION: Final = "1.0"
 TYPE_PREFIX: Final = "noa.job."
+#: Attribute name → field of `Event`, for the attributes that are plain text.
+TEXT_ATTRIBUTES: Final = {
+    "subject": "subject",
+    "dedupkey": "dedup_key",
+    "replyto": "reply_to",
+    "tenant": "tenant",
+    "partitionkey": "partition_key",
+    "traceparent": "traceparent",
+    "tracestate": "tracestate",
+    "correlationid": "correlation_id",
+    "causationid": "causation_id",
+    "sequence": "sequence",
+}
+#: The same for those that are times.
+TIME_ATTRIBUTES: Final = {"time": "time", "notbefore": "not_before", "expirytime": "expires"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,3 +62,26 @@ class Event:
     correlation_id: str | None = None
     causation_id: str | None = None
     sequence: str | None = None
+    #: Extension attributes that are none of a job's options, as they were sent.
+    extensions: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def attributes(self) -> dict[str, Any]:
+        """The event's attributes under their CloudEvents names; those that aren't set are left out.
+
+        Times are in RFC 3339.
+        """
+        attributes: dict[str, Any] = {
+            **self.extensions,
+            "specversion": SPEC_VERSION,
+            "id": self.id,
+            "source": self.source,
+            "type": f"{TYPE_PREFIX}{self.job_type}",
+            "priority": self.priority,
+        }
+        for name, attribute in TEXT_ATTRIBUTES.items():
+            if (text := getattr(self, attribute)) is not None:
+                attributes[name] = text
+        for name, attribute in TIME_ATTRIBUTES.items():
+            if (time := getattr(self, attribute)) is not None:
+                attributes[name] = time.isoformat()
+        return attributes

@@ -6,9 +6,10 @@ from datetime import timedelta
 
 from blocks.broker import Broker, Session
 from noa_flows.bridge.backlog import Backlog
-from noa_flows.bridge.bridge import Bridge, DeadLetterHook, Logger, Pace
+from noa_flows.bridge.bridge import Bridge, Logger, Pace
 from noa_flows.bridge.dispatcher import Dispatcher
 from noa_flows.bridge.intake import Intake
+from noa_flows.bridge.observer import Observer, Unobserved
 from noa_flows.bridge.route import Route
 from noa_flows.prefect_api import PATIENT, PrefectApi, connect_to_prefect
 from noa_flows.settings import Settings
@@ -25,15 +26,18 @@ async def open_bridge(
     settings: Settings,
     logger: Logger,
     max_waiting: int | None = None,
-    on_dead_letter: DeadLetterHook = lambda _delivery, _verdict: None,
+    observer: Observer | None = None,
 ) -> AsyncGenerator[Bridge]:
-    """Declare the queue, look up the deployments, and yield a bridge that is ready to run.
+    """Declare and subscribe the queue, look up the deployments, and yield a bridge ready to run.
 
     Raises:
+        ConfigurationError: A filter of the route can't be read.
         NotFoundError: A deployment of the route is missing.
         BrokerError: The queue can't be had.
     """
     await session.declare(route.queue)
+    for topic in route.topics:
+        await session.subscribe(route.queue, topic)
     limits = settings.bridge
     async with connect_to_prefect(max_retries=PATIENT) as patient:
         deployments = [await patient.read_deployment(name) for name in route.all_deployments()]
@@ -60,7 +64,7 @@ async def open_bridge(
             schedule_horizon=timedelta(seconds=limits.schedule_horizon_seconds),
         ),
         logger=logger,
-        on_dead_letter=on_dead_letter,
+        observer=observer or Unobserved(),
     )
     try:
         yield bridge

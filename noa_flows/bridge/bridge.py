@@ -6,32 +6,32 @@ or given back: a lease that ends brings it to another consumer, whose hand-over 
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from blocks.broker import Session
-from blocks.errors import BrokerError, BrokerUnavailableError
+from blocks.errors import BrokerError
 from blocks.message import Dead, Delivery, Done, Outcome, Release, Retry, Verdict, utc_now
 from noa_flows.bridge.backlog import Backlog, Room
 from noa_flows.bridge.circuit_breaker import CircuitBreaker
-from noa_flows.bridge.dead_letters import dead_runs
 from noa_flows.bridge.dispatcher import Dispatcher, HandedOver, Rejected
 from noa_flows.bridge.held import Held
-from noa_flows.bridge.intake import INTERRUPTED_HEADER, Intake, Refusal
+from noa_flows.bridge.intake import INTERRUPTED_HEADER, Intake, Refusal, Unwanted
+from noa_flows.bridge.observer import Observer
 from noa_flows.bridge.order import Order
+from noa_flows.bridge.progress import Progress, bounded
+from noa_flows.bridge.settler import Settler
 from noa_flows.bridge.tally import Tally
 from noa_flows.errors import NotFoundError, PrefectApiError, StorageError
 
 Logger = logging.Logger | logging.LoggerAdapter[Any]
-#: Told of each dead letter: the delivery and the verdict.
-DeadLetterHook = Callable[[Delivery, Dead], None]
 
 _RECEIVE_WAIT: Final = timedelta(seconds=1)
 _FULL_PAUSE_SECONDS: Final = 0.25
 _FULL_BAND_PAUSE: Final = timedelta(seconds=5)
-_SETTLE_ATTEMPTS: Final = 5
 _RETRY_STEP: Final = timedelta(seconds=2)
 _LONGEST_RETRY: Final = timedelta(minutes=5)
 
@@ -62,7 +62,7 @@ class Bridge:
         backlog: Backlog,
         pace: Pace,
         logger: Logger,
-        on_dead_letter: DeadLetterHook = lambda _delivery, _verdict: None,
+        observer: Observer,
     ) -> None:
         self._session = session
         self._queue = queue
@@ -71,14 +71,25 @@ class Bridge:
         self._backlog = backlog
         self._pace = pace
         self._logger = logger
-        self._on_dead_letter = on_dead_letter
         self._held = Held(session, lease=lease, logger=logger)
-        self._prefect = CircuitBreaker()
-        self._broker = CircuitBreaker()
-        self.tally = Tally()
+        self._prefect = CircuitBreaker(on_change=partial(observer.circuit_changed, "prefect"))
+        self._broker = CircuitBreaker(on_change=partial(observer.circuit_changed, "broker"))
+        self._progress = Progress(session, queue)
+        self._settler = Settler(
+            session, queue, breaker=self._broker, observer=observer, logger=logger
+        )
+
+    @property
+    def tally(self) -> Tally:
+        """What has been done so far."""
+        return self._settler.tally
 
     async def run(self) -> None:
-        """Take, hand over and settle until cancelled."""
+        """Take, hand over and settle until cancelled.
+
+        Raises:
+            StalledError: Nothing comes although messages wait; another session may do better.
+        """
         async with self._held.renewing():
             while True:
                 deliveries = await self._receive(await self._room())
@@ -97,21 +108,28 @@ class Bridge:
             self._prefect_answered()
             if room is not None:
                 return room
+            self._progress.made()
             await asyncio.sleep(_FULL_PAUSE_SECONDS)
 
     async def _receive(self, room: Room) -> Sequence[Delivery]:
         await self._pause(self._broker)
         try:
-            deliveries = await self._session.receive(
-                self._queue,
-                max_messages=min(room.messages, self._pace.batch_size),
-                wait=_RECEIVE_WAIT,
-                lowest=room.lowest,
-            )
+            async with bounded():
+                deliveries = await self._session.receive(
+                    self._queue,
+                    max_messages=min(room.messages, self._pace.batch_size),
+                    wait=_RECEIVE_WAIT,
+                    lowest=room.lowest,
+                )
+                if not deliveries:
+                    await self._progress.check(room.lowest)
         except BrokerError as error:
-            if self._broker.failed():
+            self._progress.made()
+            if self._broker.failed(str(error)):
                 self._logger.warning("The broker is away; waiting for it. %s", error)
             return []
+        if deliveries:
+            self._progress.made()
         if self._broker.succeeded():
             self._logger.info("The broker is back.")
         self.tally.received += len(deliveries)
@@ -130,10 +148,12 @@ class Bridge:
                 elif verdict is not None:
                     outcomes.append(Outcome(item.delivery, verdict))
             # Refusals first: good neighbours that wait for Prefect don't hold them up.
-            await self._settle(await self._once_a_run(outcomes))
-            await self._settle(await self._hand_over(orders))
+            await self._settler.settle(await self._settler.once_a_run(outcomes), has_run=False)
+            await self._settler.settle(await self._hand_over(orders), has_run=True)
 
-    def _verdict_before_hand_over(self, item: Order | Refusal) -> Verdict | None:
+    def _verdict_before_hand_over(self, item: Order | Refusal | Unwanted) -> Verdict | None:
+        if isinstance(item, Unwanted):
+            return Done()
         if isinstance(item, Refusal):
             error = item.error
             return Dead(
@@ -149,32 +169,6 @@ class Bridge:
         has_room = ahead > timedelta(0) or self._backlog.reserve(item.band)
         return None if has_room else Release(_FULL_BAND_PAUSE)
 
-    async def _once_a_run(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-        """Let no interrupted run have two dead letters.
-
-        A recovery that is killed between sending the message of a run back and saying so in Prefect
-        is followed by one that sends it again.
-        """
-        runs = {_dead_run(outcome) for outcome in outcomes} - {""}
-        if not runs:
-            return outcomes
-        try:
-            known = await dead_runs(self._session, self._queue, runs)
-        except BrokerError as error:
-            # Not settled, so that they are delivered again.
-            self._logger.warning("Dead letters can't be read: %s", error)
-            return [outcome for outcome in outcomes if not _dead_run(outcome)]
-        once: list[Outcome] = []
-        for outcome in outcomes:
-            run = _dead_run(outcome)
-            if run in known:
-                self._logger.warning("The run %s has a dead letter; this one is forgotten.", run)
-                once.append(Outcome(outcome.delivery, Done()))
-                continue
-            once.append(outcome)
-            known |= {run} - {""}
-        return once
-
     async def _hand_over(self, orders: Sequence[Order]) -> Sequence[Outcome]:
         """Try until Prefect has answered for every order that is still held."""
         while orders:
@@ -189,37 +183,8 @@ class Bridge:
             return [Outcome(result.order.delivery, _verdict(result)) for result in results]
         return []
 
-    async def _settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Settle, with patience: what isn't settled is delivered again, and finds its run."""
-        for attempt in range(_SETTLE_ATTEMPTS if outcomes else 0):
-            try:
-                settled = await self._session.settle(outcomes)
-            except BrokerUnavailableError as error:
-                self._logger.warning("Settling failed, attempt %d. %s", attempt + 1, error)
-                self._broker.failed()
-                await self._pause(self._broker)
-                continue
-            self._note(outcomes, [one.error for one in settled])
-            return
-
-    def _note(self, outcomes: Sequence[Outcome], errors: Sequence[BrokerError | None]) -> None:
-        for outcome, error in zip(outcomes, errors, strict=True):
-            if error is not None:
-                self._logger.info("%s was not settled: %s", outcome.delivery.id, error)
-                self.tally.lost_leases += 1
-                continue
-            self.tally.count(outcome.verdict)
-            if isinstance(outcome.verdict, Dead):
-                self._logger.warning(
-                    "%s went to the dead letters (%s): %s",
-                    outcome.delivery.id,
-                    outcome.verdict.reason,
-                    outcome.verdict.error,
-                )
-                self._on_dead_letter(outcome.delivery, outcome.verdict)
-
     def _prefect_failed(self, error: Exception) -> None:
-        if self._prefect.failed():
+        if self._prefect.failed(str(error)):
             self._logger.warning("Intake pauses: %s", error)
 
     def _prefect_answered(self) -> None:
@@ -229,11 +194,7 @@ class Bridge:
     @staticmethod
     async def _pause(breaker: CircuitBreaker) -> None:
         await asyncio.sleep(breaker.wait().total_seconds())
-
-
-def _dead_run(outcome: Outcome) -> str:
-    """The interrupted run of a message that is to be dead; empty for others."""
-    return outcome.verdict.run_id if isinstance(outcome.verdict, Dead) else ""
+        breaker.probe()
 
 
 def _verdict(result: HandedOver | Rejected) -> Verdict:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from blocks.message import Delivery, band_of, utc_now
+from noa_flows.bridge.event_filter import EventFilter
 from noa_flows.bridge.order import Order, run_key
 from noa_flows.bridge.route import Route
 from noa_flows.envelope import Origin, decode
@@ -43,6 +44,13 @@ class Refusal:
     error: MessageError
 
 
+@dataclass(frozen=True, slots=True)
+class Unwanted:
+    """A message that the route's filters don't let through."""
+
+    delivery: Delivery
+
+
 class Intake:
     """Turns the deliveries of one route into orders."""
 
@@ -58,17 +66,21 @@ class Intake:
         self._limits = limits
         self._max_deliveries = max_deliveries
         self._now = now
+        self._filter = EventFilter(route.filters)
 
-    def read(self, delivery: Delivery) -> Order | Refusal:
+    def read(self, delivery: Delivery) -> Order | Refusal | Unwanted:
         """Decode, check and address one message.
 
         The order of the checks is the order of trust: first whether it kills its readers, then
-        whether it is an event, then whether this queue may start that job, then its payload.
+        whether it is an event, and one that is wanted, then whether this queue may start that job,
+        then its payload.
         """
         try:
             self._check_deliveries(delivery)
             origin = Origin(id=delivery.id, source=self._route.source, priority=delivery.priority)
             event = decode(delivery.body, delivery.headers, origin=origin, limits=self._limits)
+            if not self._filter.accepts(event, delivery.headers):
+                return Unwanted(delivery)
             job = self._allowed_job(event)
             _check_interruption(delivery)
             self._check_expiry(event)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +24,10 @@ class Route:
     jobs: frozenset[str]
     #: Job type → `flow/deployment`, where it isn't `<job>/<job>`.
     deployments: Mapping[str, str] = field(default_factory=dict[str, str])
+    #: The topics that the queue subscribes to; each subscriber has a queue of its own.
+    topics: Sequence[str] = ()
+    #: Which events it wants, as `EventFilter` reads it; the others are settled and forgotten.
+    filters: Sequence[Mapping[str, Any]] = ()
 
     @property
     def source(self) -> str:

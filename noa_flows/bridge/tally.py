@@ -11,16 +11,20 @@ class Tally:
 
     received: int = 0
     handed_over: int = 0
+    #: Settled without a run: filtered out, or a second copy of a dead letter.
+    passed_over: int = 0
     dead: int = 0
     released: int = 0
     retried: int = 0
     lost_leases: int = 0
 
-    def count(self, verdict: Verdict) -> None:
+    def count(self, verdict: Verdict, *, has_run: bool) -> None:
         """Count one settled message."""
         match verdict:
-            case Done():
+            case Done() if has_run:
                 self.handed_over += 1
+            case Done():
+                self.passed_over += 1
             case Dead():
                 self.dead += 1
             case Release():

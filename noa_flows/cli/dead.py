@@ -4,12 +4,13 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from datetime import datetime
+from typing import Annotated, Any, Final
 
 import typer
 
 from blocks.message import DeadLetter
-from noa_flows.bridge.dead_letters import DeadLetters, event_id
+from noa_flows.bridge.dead_letters import DeadLetters, Selection, event_id
 from noa_flows.cli.options import (
     DEFAULT_QUEUE,
     BrokerOption,
@@ -22,20 +23,15 @@ from noa_flows.validation import shown
 _LONGEST_ERROR: Final = 120
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Selection:
-    """Which dead letters are meant: those of these ids, or those of a reason."""
-
-    ids: Sequence[str] = ()
-    reason: str = ""
-    limit: int = 1
-
-
 dead = typer.Typer(help="Dead letters: messages that can't become a job.", no_args_is_help=True)
 
 ReasonOption = Annotated[
     str, typer.Option(help="Only those that died of this: schema, unknown-type, forbidden, …")
 ]
+JobOption = Annotated[str, typer.Option(help="Only those of this job type, such as report.")]
+ErrorTypeOption = Annotated[str, typer.Option(help="Only those that this class of error killed.")]
+SinceOption = Annotated[datetime | None, typer.Option(help="Only those that died at or after.")]
+UntilOption = Annotated[datetime | None, typer.Option(help="Only those that died before.")]
 IdsArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[ID]…", help="The ids that `noa dead list` shows.")
 ]
@@ -49,11 +45,16 @@ def list_dead(
     broker: BrokerOption = "",
     queue: QueueOption = DEFAULT_QUEUE,
     reason: ReasonOption = "",
+    job: JobOption = "",
+    error_type: ErrorTypeOption = "",
+    since: SinceOption = None,
+    until: UntilOption = None,
     limit: LimitOption = 100,
     as_json: JsonOption = False,
 ) -> None:
     """List dead letters, oldest first."""
-    letters = asyncio.run(_find(broker, queue, Selection(reason=reason, limit=limit)))
+    selection = _selection(reason, job, error_type, since, until)
+    letters = asyncio.run(_list(broker, queue, selection, limit))
     if as_json:
         typer.echo(json.dumps([_described(letter) for letter in letters], indent=2))
         return
@@ -71,7 +72,7 @@ def show(
     queue: QueueOption = DEFAULT_QUEUE,
 ) -> None:
     """Show a dead letter whole, with its history and its body."""
-    (letter,) = asyncio.run(_find(broker, queue, Selection(ids=(message_id,))))
+    letter = asyncio.run(_find(broker, queue, message_id))
     body = letter.body.decode("utf-8", errors="backslashreplace")
     typer.echo(json.dumps({**_described(letter), "body": body}, indent=2, ensure_ascii=False))
 
@@ -83,13 +84,34 @@ def redrive(
     broker: BrokerOption = "",
     queue: QueueOption = DEFAULT_QUEUE,
     reason: ReasonOption = "",
+    job: JobOption = "",
+    error_type: ErrorTypeOption = "",
+    since: SinceOption = None,
+    until: UntilOption = None,
     every: AllOption = False,
     limit: LimitOption = 1000,
+    rate: Annotated[float, typer.Option(min=0.1, help="At most so many a second.")] = 100.0,
+    max_redrives: Annotated[
+        int,
+        typer.Option(min=1, help="With --all: leave those that were redriven so often already."),
+    ] = 3,
 ) -> None:
-    """Put dead letters back on their queue; each gets a new run."""
-    selection = Selection(ids=_chosen(message_ids, every=every), reason=reason, limit=limit)
-    settled = asyncio.run(_settle("redrive", broker, queue, selection))
-    typer.echo(f"{len(settled)} redriven")
+    """Put dead letters back on their queue; each gets a new run.
+
+    Those that come back to the dead letters again and again are left, unless they are named by id.
+    """
+    ids = _chosen(message_ids, every=every)
+    selection = _selection(reason, job, error_type, since, until)
+    looping = asyncio.run(
+        _redrive(broker, queue, ids, selection, limit=limit, rate=rate, max_redrives=max_redrives)
+    )
+    typer.echo(f"{looping.redriven} redriven")
+    if looping.left:
+        typer.echo(
+            f"{looping.left} left that were redriven {max_redrives} times or more: mend the cause, "
+            "then name them by id, or raise --max-redrives",
+            err=True,
+        )
 
 
 @dead.command()
@@ -99,13 +121,26 @@ def discard(
     broker: BrokerOption = "",
     queue: QueueOption = DEFAULT_QUEUE,
     reason: ReasonOption = "",
+    job: JobOption = "",
+    error_type: ErrorTypeOption = "",
+    since: SinceOption = None,
+    until: UntilOption = None,
     every: AllOption = False,
     limit: LimitOption = 1000,
 ) -> None:
     """Forget dead letters for good."""
-    selection = Selection(ids=_chosen(message_ids, every=every), reason=reason, limit=limit)
-    settled = asyncio.run(_settle("discard", broker, queue, selection))
-    typer.echo(f"{len(settled)} discarded")
+    ids = _chosen(message_ids, every=every)
+    selection = _selection(reason, job, error_type, since, until)
+    discarded = asyncio.run(_discard(broker, queue, ids, selection, limit=limit))
+    typer.echo(f"{discarded} discarded")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Redriven:
+    """What became of a redrive: how many went, and how many looked like a loop."""
+
+    redriven: int
+    left: int
 
 
 def _chosen(message_ids: list[str] | None, *, every: bool) -> Sequence[str]:
@@ -115,26 +150,70 @@ def _chosen(message_ids: list[str] | None, *, every: bool) -> Sequence[str]:
     return message_ids or ()
 
 
-async def _find(broker: str, queue: str, selection: Selection) -> Sequence[DeadLetter]:
+def _selection(
+    reason: str, job: str, error_type: str, since: datetime | None, until: datetime | None
+) -> Selection:
+    """Read the options; a time without a zone is in the machine's own."""
+    return Selection(
+        reason=reason or None,
+        job_type=job or None,
+        error_type=error_type or None,
+        since=since.astimezone() if since else None,
+        until=until.astimezone() if until else None,
+    )
+
+
+async def _list(broker: str, queue: str, selection: Selection, limit: int) -> Sequence[DeadLetter]:
     async with open_session(broker) as session:
-        return await _select(DeadLetters(session, queue), selection)
+        found = DeadLetters(session, queue).list(selection, limit=limit)
+        return [letter async for letter in found]
 
 
-async def _settle(
-    fate: Literal["redrive", "discard"], broker: str, queue: str, selection: Selection
-) -> Sequence[DeadLetter]:
+async def _find(broker: str, queue: str, message_id: str) -> DeadLetter:
+    async with open_session(broker) as session:
+        return await DeadLetters(session, queue).find(message_id)
+
+
+async def _redrive(
+    broker: str,
+    queue: str,
+    ids: Sequence[str],
+    selection: Selection,
+    *,
+    limit: int,
+    rate: float,
+    max_redrives: int,
+) -> _Redriven:
     async with open_session(broker) as session:
         letters = DeadLetters(session, queue)
-        selected = await _select(letters, selection)
-        act = letters.redrive if fate == "redrive" else letters.discard
-        return await act(selected)
+        if ids:
+            # Whoever names a letter has looked at it.
+            chosen = await _select(letters, ids, selection, limit)
+            return _Redriven(redriven=len(await letters.redrive(chosen, per_second=rate)), left=0)
+        fresh, left = list[DeadLetter](), 0
+        async for letter in letters.list(selection):
+            if letter.generation >= max_redrives:
+                left += 1
+            elif len(fresh) < limit:
+                fresh.append(letter)
+        redriven = await letters.redrive(fresh, per_second=rate)
+    return _Redriven(redriven=len(redriven), left=left)
 
 
-async def _select(letters: DeadLetters, selection: Selection) -> Sequence[DeadLetter]:
-    if selection.ids:
-        return [await letters.find(message_id) for message_id in selection.ids]
-    found = letters.list(reason=selection.reason or None, limit=selection.limit)
-    return [letter async for letter in found]
+async def _discard(
+    broker: str, queue: str, ids: Sequence[str], selection: Selection, *, limit: int
+) -> int:
+    async with open_session(broker) as session:
+        letters = DeadLetters(session, queue)
+        return len(await letters.discard(await _select(letters, ids, selection, limit)))
+
+
+async def _select(
+    letters: DeadLetters, ids: Sequence[str], selection: Selection, limit: int
+) -> Sequence[DeadLetter]:
+    if ids:
+        return [await letters.find(message_id) for message_id in ids]
+    return [letter async for letter in letters.list(selection, limit=limit)]
 
 
 def _described(letter: DeadLetter) -> Mapping[str, Any]:

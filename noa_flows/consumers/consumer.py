@@ -2,22 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.events import emit_event
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from blocks.broker import Broker
 from blocks.errors import BrokerConfigurationError
-from blocks.message import Dead, Delivery
 from blocks.providers import load_broker
 from noa_flows.bridge.assembly import open_bridge
-from noa_flows.bridge.bridge import DeadLetterHook
 from noa_flows.bridge.route import Route
+from noa_flows.consumers.events import ConsumerEvents
 from noa_flows.consumers.succession import living_predecessor
 from noa_flows.consumers.termination import ended_by_sigterm
 from noa_flows.errors import ConfigurationError
@@ -36,6 +35,8 @@ class Subscription:
     jobs: Sequence[str]
     deployments: Mapping[str, str]
     max_waiting: int | None
+    topics: Sequence[str]
+    filters: Sequence[Mapping[str, Any]]
 
     @property
     def route_name(self) -> str:
@@ -53,6 +54,7 @@ async def consume(subscription: Subscription) -> str | State[str]:
     Raises:
         ConfigurationError: A job, a deployment or the broker isn't what the subscription says.
         BrokerRefusedError: The broker refuses the credentials.
+        StalledError: Nothing comes although messages wait; the flow's retries begin anew.
     """
     logger, settings = get_run_logger(), get_settings()
     async with connect_to_prefect(max_retries=PATIENT) as api:
@@ -77,7 +79,7 @@ async def consume(subscription: Subscription) -> str | State[str]:
                 settings=settings,
                 max_waiting=subscription.max_waiting,
                 logger=logger,
-                on_dead_letter=_dead_letter_event(route),
+                observer=ConsumerEvents(route),
             ) as bridge,
         ):
             logger.info("Consuming %s from %s.", route.queue, route.address)
@@ -113,25 +115,9 @@ def _route(subscription: Subscription, broker: Broker) -> Route:
         queue=subscription.queue,
         jobs=frozenset(subscription.jobs),
         deployments=subscription.deployments,
+        topics=subscription.topics,
+        filters=subscription.filters,
     )
-
-
-def _dead_letter_event(route: Route) -> DeadLetterHook:
-    resource = f"noa.queue.{route.provider.removesuffix('-broker')}.{route.queue}"
-
-    def emit(delivery: Delivery, verdict: Dead) -> None:
-        emit_event(
-            "noa.message.dead-lettered",
-            resource={"prefect.resource.id": resource, "prefect.resource.name": route.queue},
-            payload={
-                "message": delivery.id,
-                "reason": verdict.reason,
-                "error": verdict.error[:1000],
-                "deliveries": delivery.deliveries,
-            },
-        )
-
-    return emit
 
 
 def _is_wanted_by_a_person() -> bool:

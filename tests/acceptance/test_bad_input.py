@@ -11,7 +11,7 @@ from blocks.broker import Broker
 from blocks.embedded_broker import EmbeddedBroker
 from blocks.message import DeadLetter, Message
 from blocks.redis_broker import RedisBroker
-from noa_flows.bridge.dead_letters import DeadLetters
+from noa_flows.bridge.dead_letters import DeadLetters, Selection
 from noa_flows.bridge.route import Route
 from noa_flows.jobs.noop_job import noop
 from noa_flows.jobs.report_job import report
@@ -102,7 +102,7 @@ async def test_a_redriven_message_has_exactly_one_run_once_its_job_is_allowed(
         await publish(session, queue, [Message(body=body), *others])
         assert (await hand_over(bench, api, session)).runs == {}
         letters = DeadLetters(session, queue)
-        dead = [letter async for letter in letters.list(reason=forbidden.reason)]
+        dead = [letter async for letter in letters.list(Selection(reason=forbidden.reason))]
         assert [letter.body for letter in await letters.redrive(dead)] == [body]
         assert await letters.redrive(dead) == []
         after = await hand_over(generous, api, session)

@@ -14,6 +14,7 @@ from blocks.embedded_broker import EmbeddedBroker
 from blocks.message import Message
 from noa_flows.bridge.assembly import open_bridge
 from noa_flows.bridge.bridge import Bridge
+from noa_flows.bridge.observer import Observer
 from noa_flows.bridge.route import Route
 from noa_flows.prefect_api import PrefectApi
 from noa_flows.settings import Settings
@@ -47,7 +48,9 @@ class Bench:
         )
 
     @asynccontextmanager
-    async def running(self, api: PrefectApi) -> AsyncGenerator[Bridge]:
+    async def running(
+        self, api: PrefectApi, observer: Observer | None = None
+    ) -> AsyncGenerator[Bridge]:
         """Run the bridge while the block runs."""
         async with (
             self.broker.connect() as session,
@@ -59,6 +62,7 @@ class Bench:
                 settings=self.settings,
                 logger=LOGGER,
                 max_waiting=self.max_waiting,
+                observer=observer,
             ) as bridge,
         ):
             task = asyncio.create_task(bridge.run())

@@ -315,6 +315,20 @@ def test_dead_letters_are_redriven_and_discarded_as_chosen(
     assert ids_of_dead(noa, queue) == ["w3", "u0", "u1"]
 
 
+def test_what_dies_again_and_again_is_redriven_only_by_name(
+    noa: Noa, bench: Bench, queue: str
+) -> None:
+    consume(bench, {"type": "noop", "id": "loop", "data": {"ecko": 1}})
+    of = ("--queue", queue)
+    for _ in range(2):
+        assert noa("dead", "redrive", "--all", "--max-redrives", "2", *of).out == "1 redriven\n"
+        consume(bench)
+    guarded = noa("dead", "redrive", "--all", "--max-redrives", "2", *of)
+    assert guarded.out == "0 redriven\n"
+    assert "1 left that were redriven 2 times or more" in guarded.err
+    assert noa("dead", "redrive", "loop", *of).out == "1 redriven\n"
+
+
 def ids_of_dead(noa: Noa, queue: str) -> list[str]:
     found = json.loads(noa("dead", "list", "--json", "--queue", queue).out)
     return sorted((one["id"] for one in found), key=lambda name: (name[0] == "u", name))

@@ -1,6 +1,7 @@
 """Dead letters as people handle them: listed, found, redriven, discarded."""
 
 import json
+import time
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from blocks.broker import Session
 from blocks.embedded_broker import EmbeddedBroker
 from blocks.message import Dead, DeadLetter, Delivery, Done, Message, Outcome, Retry
-from noa_flows.bridge.dead_letters import DeadLetters, event_id
+from noa_flows.bridge.dead_letters import DeadLetters, Selection, event_id
 from noa_flows.bridge.intake import INTERRUPTED_HEADER
 from noa_flows.errors import NotFoundError
 
@@ -36,13 +37,15 @@ async def take(session: Session) -> Delivery:
 
 
 async def bury(
-    session: Session, body: bytes, *, reason: str = "schema", **message: Any
+    session: Session, body: bytes, *, reason: str = "schema", error_type: str = "", **message: Any
 ) -> DeadLetter:
     """Publish a message, let it fail once, and declare it dead."""
     await session.publish(QUEUE, [Message(body=body, **message)])
     await session.settle([Outcome(await take(session), Retry(timedelta(0)))])
     delivery = await take(session)
-    await session.settle([Outcome(delivery, Dead(reason=reason, error="why"))])
+    await session.settle(
+        [Outcome(delivery, Dead(reason=reason, error="why", error_type=error_type))]
+    )
     (letter,) = [one async for one in session.browse_dead(QUEUE) if one.id == delivery.id]
     return letter
 
@@ -51,8 +54,11 @@ def event(message_id: str, **attributes: Any) -> bytes:
     return json.dumps({"type": "noop", "id": message_id, "data": {}, **attributes}).encode()
 
 
-async def listed(letters: DeadLetters, **choice: Any) -> list[str]:
-    return [event_id(letter) async for letter in letters.list(**choice)]
+async def listed(
+    letters: DeadLetters, selection: Selection | None = None, *, limit: int | None = None
+) -> list[str]:
+    found = letters.list(selection, limit=limit) if selection else letters.list(limit=limit)
+    return [event_id(letter) async for letter in found]
 
 
 async def test_they_are_listed_oldest_first_by_reason_and_up_to_a_limit(
@@ -61,11 +67,11 @@ async def test_they_are_listed_oldest_first_by_reason_and_up_to_a_limit(
     for name, reason in [("a", "schema"), ("b", "expired"), ("c", "schema"), ("d", "schema")]:
         await bury(session, event(name), reason=reason)
     assert await listed(letters) == ["a", "b", "c", "d"]
-    assert await listed(letters, reason="schema") == ["a", "c", "d"]
-    assert await listed(letters, reason="schema", limit=2) == ["a", "c"]
+    assert await listed(letters, Selection(reason="schema")) == ["a", "c", "d"]
+    assert await listed(letters, Selection(reason="schema"), limit=2) == ["a", "c"]
     assert await listed(letters, limit=3) == ["a", "b", "c"]
     assert await listed(letters, limit=0) == []
-    assert await listed(letters, reason="failed") == []
+    assert await listed(letters, Selection(reason="failed")) == []
 
 
 async def test_one_is_found_by_the_id_of_its_event_of_its_message_and_by_its_handle(
@@ -136,6 +142,36 @@ async def test_redriving_twice_publishes_once(session: Session, letters: DeadLet
     await session.settle([Outcome(one, Done()) for one in taken])
     depth = await session.depth(QUEUE)
     assert (depth.ready, depth.in_flight, depth.dead) == (0, 0, 0)
+
+
+async def test_they_are_selected_by_job_error_time_and_how_often_they_were_redriven(
+    session: Session, letters: DeadLetters
+) -> None:
+    first = await bury(session, event("a"), error_type="PayloadError")
+    await bury(session, event("b", type="noa.job.report"), error_type="PrefectApiError")
+    last = await bury(session, b"\xff", error_type="EnvelopeError", generation=3)
+    assert await listed(letters, Selection(job_type="report")) == ["b"]
+    assert await listed(letters, Selection(job_type="noop")) == ["a"]
+    assert await listed(letters, Selection(error_type="PayloadError")) == ["a"]
+    assert await listed(letters, Selection(max_redrives=3)) == ["a", "b"]
+    assert await listed(letters, Selection(max_redrives=4)) == ["a", "b", last.id]
+    assert await listed(letters, Selection(since=last.died_at)) == [last.id]
+    assert await listed(letters, Selection(until=last.died_at, job_type="noop")) == ["a"]
+    assert await listed(letters, Selection(until=first.died_at)) == []
+
+
+async def test_a_rate_is_kept_while_they_are_redriven(
+    session: Session, letters: DeadLetters
+) -> None:
+    await session.publish(QUEUE, [Message(body=event(f"e{n}")) for n in range(10)])
+    taken = await session.receive(QUEUE, max_messages=10, wait=timedelta(seconds=5))
+    await session.settle([Outcome(one, Dead(reason="failed", error="why")) for one in taken])
+    selected = [one async for one in letters.list()]
+    began = time.monotonic()
+    assert await letters.redrive(selected, per_second=20) == selected
+    # Two at a time, with a tenth of a second between: a pause is never shorter than it was meant.
+    assert time.monotonic() - began >= 0.4
+    assert len(await session.receive(QUEUE, max_messages=20, wait=timedelta(seconds=5))) == 10
 
 
 async def test_redriving_or_discarding_nothing_does_nothing(letters: DeadLetters) -> None:

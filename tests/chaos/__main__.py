@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.brokers import PROVIDERS
 from tests.chaos.figures import Figures, as_table
 from tests.chaos.hand_over_under_fire import hand_over_plan, hand_over_under_fire
 from tests.chaos.ledger_under_fire import ledger_plan, ledger_under_fire
@@ -37,7 +38,7 @@ def main() -> int:
 
 async def _hand_over(options: argparse.Namespace, databases: PostgresDatabases) -> Sequence[str]:
     figures: list[Figures] = []
-    for provider in ("redis", "embedded"):
+    for provider in options.provider or PROVIDERS:
         _say(f"{options.messages} messages on {provider} …")
         plan = hand_over_plan(provider, messages=options.messages, seed=options.seed)
         figures.append(await hand_over_under_fire(provider, plan, databases))
@@ -81,6 +82,7 @@ _SECTIONS: Mapping[
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--messages", type=int, default=2000, help="handed over on each broker")
+    parser.add_argument("--provider", action="append", choices=PROVIDERS, help="one of them")
     parser.add_argument("--executed", type=int, default=50, help="messages whose runs execute")
     parser.add_argument("--struck", type=int, default=500, help="runs of the workers that die")
     parser.add_argument("--kills", type=int, default=50, help="of workers and their processes")

@@ -63,11 +63,13 @@ class Attack:
             case Blow.KILL_CONSUMER:
                 await self._kill()
             case Blow.RESTART_BROKER:
-                await self._restart(self._redis(), blow)
+                await self._restart(self._broker(), blow)
             case Blow.RESTART_PREFECT:
                 await self._restart(self._site.prefect, blow)
             case Blow.STALL_BROKER:
-                await self._stall(self._redis(), blow)
+                await self._stall(self._broker(), blow)
+            case Blow.CUT_CONNECTIONS:
+                await self._cut()
 
     async def _kill(self) -> None:
         async with self._consumer:
@@ -89,8 +91,16 @@ class Attack:
             await self._in_flight()
             self._note(blow)
             server.stall()
-            await asyncio.sleep(self._numbers.uniform(0.5, 2) * LEASE_SECONDS)
+            await asyncio.sleep(self._numbers.uniform(1.1, 2.5) * LEASE_SECONDS)
             server.resume()
+
+    async def _cut(self) -> None:
+        wire = self._site.broker.wire
+        assert wire is not None, "the embedded broker has no wire"
+        async with self._server:
+            await self._in_flight()
+            self._note(Blow.CUT_CONNECTIONS)
+            await asyncio.to_thread(wire.cut)
 
     async def _in_flight(self) -> set[int]:
         """Wait until consumers hold messages, and return their process ids."""
@@ -105,6 +115,6 @@ class Attack:
         holders = self._site.journal.holders()
         return holders & self._site.consumers.living() if holders else set()
 
-    def _redis(self) -> ServerProcess:
-        assert self._site.redis is not None, "the embedded broker is no server"
-        return self._site.redis
+    def _broker(self) -> ServerProcess:
+        assert self._site.broker.server is not None, "the embedded broker is no server"
+        return self._site.broker.server

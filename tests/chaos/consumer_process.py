@@ -59,7 +59,7 @@ def main() -> None:
     _import_everything(assignment)
     numbers, living = Random(assignment.seed), set[int]()
     while True:
-        wanted = numbers.choice((1, 1, 2))
+        wanted = numbers.choice((1, 2, 2))
         while len(living) < wanted:
             living.add(_fork(assignment))
         sys.stdout.write(f"{READY}\n")

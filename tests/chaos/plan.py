@@ -16,7 +16,8 @@ class Blow(StrEnum):
     DROP_ANSWER = "answer of a bulk call dropped"
     FAIL_BULK = "bulk call with an item that makes PostgreSQL fail"
     RESTART_BROKER = "broker killed and restarted"
-    STALL_BROKER = "broker stalled"
+    STALL_BROKER = "broker stalled for longer than a lease"
+    CUT_CONNECTIONS = "consumers' connections cut"
     RESTART_PREFECT = "Prefect's server killed and restarted"
 
 

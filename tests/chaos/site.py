@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from blocks.broker import Broker, Session
 from blocks.providers import load_broker
 from noa_flows.job import JobFlow
+from tests.chaos.brokers import Struck, struck_broker
 from tests.chaos.consumer_process import Assignment
 from tests.chaos.consumers import Consumers
 from tests.chaos.faulty_api import FaultyApi
@@ -21,12 +22,9 @@ from tests.deployed import deploy
 from tests.servers.postgres_databases import PostgresDatabases
 from tests.servers.prefect_database import postgres_database
 from tests.servers.prefect_server import PrefectServer
-from tests.servers.redis_server import RedisServer
 from tests.waiting import eventually
 
 T = TypeVar("T")
-
-Provider = Literal["redis", "embedded"]
 
 #: Short, so that what a killed consumer held is soon delivered again.
 LEASE_SECONDS = 2.0
@@ -41,8 +39,7 @@ class Site:
     folder: Path
     queue: str
     session: Session
-    #: None for the embedded broker, which is no server.
-    redis: RedisServer | None
+    broker: Struck
     prefect: PrefectServer
     api: FaultyApi
     consumers: Consumers
@@ -75,7 +72,7 @@ class Site:
 @asynccontextmanager
 async def open_site(
     *,
-    provider: Provider,
+    provider: str,
     job: JobFlow[Any, Any],
     seed: int,
     databases: PostgresDatabases,
@@ -84,19 +81,18 @@ async def open_site(
     """Start the servers, declare the queue and deploy the job.
 
     Args:
-        provider: The broker.
+        provider: The broker, one of `brokers.PROVIDERS`.
         job: The one that all messages start.
         seed: Of everything that is drawn.
         databases: Where Prefect gets a database of its own.
         settings: Settings of noa-flows for the consumers, as environment variables.
     """
     queue = f"chaos-{uuid4().hex[:8]}"
-    with _servers(provider, Random(seed), databases) as (folder, redis, prefect, api):
+    with _servers(provider, Random(seed), databases) as (folder, struck, prefect, api):
         with prefect.current():
             await deploy(job)
-        url = redis.url if redis else f"embedded://{folder / 'queue.db'}"
         assignment = Assignment(
-            broker=url,
+            broker=struck.consumers_url,
             lease_seconds=LEASE_SECONDS,
             queue=queue,
             jobs=frozenset({job.name}),
@@ -104,7 +100,7 @@ async def open_site(
             seed=seed,
         )
         environment = {**prefect.env(api_url=api.api_url), **settings}
-        broker = await _broker(url)
+        broker = await _broker(struck.url)
         async with (
             broker.connect() as session,
             open_runs_table(prefect.database_url, queue) as runs,
@@ -115,7 +111,7 @@ async def open_site(
                 folder=folder,
                 queue=queue,
                 session=session,
-                redis=redis,
+                broker=struck,
                 prefect=prefect,
                 api=api,
                 consumers=consumers,
@@ -131,21 +127,12 @@ async def _broker(url: str) -> Broker:
 
 @contextmanager
 def _servers(
-    provider: Provider, numbers: Random, databases: PostgresDatabases
-) -> Generator[tuple[Path, RedisServer | None, PrefectServer, FaultyApi]]:
+    provider: str, numbers: Random, databases: PostgresDatabases
+) -> Generator[tuple[Path, Struck, PrefectServer, FaultyApi]]:
     with (
         tempfile.TemporaryDirectory(prefix="noa-chaos-") as folder,
-        _redis(provider) as redis,
+        struck_broker(provider, Path(folder)) as struck,
         PrefectServer(database_url=postgres_database(databases)) as prefect,
         FaultyApi(prefect.api_url, numbers) as api,
     ):
-        yield Path(folder), redis, prefect, api
-
-
-@contextmanager
-def _redis(provider: Provider) -> Generator[RedisServer | None]:
-    if provider == "embedded":
-        yield None
-        return
-    with RedisServer(durable=True) as server:
-        yield server
+        yield Path(folder), struck, prefect, api

@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from tests.chaos.attack import Interruption
+from tests.chaos.brokers import PROVIDERS
 from tests.chaos.figures import as_table
 from tests.chaos.hand_over_under_fire import hand_over_plan, hand_over_under_fire
 from tests.chaos.ledger_under_fire import Entry, explain_repeats, ledger_plan, ledger_under_fire
 from tests.chaos.plan import Blow
-from tests.chaos.site import Provider
 from tests.chaos.struck_runs import Entry as StruckEntry
 from tests.chaos.struck_runs import Passage, StruckRun, judge, judge_deliveries
 from tests.chaos.workers_plan import WorkersPlan
@@ -19,7 +19,7 @@ from tests.servers.postgres_databases import PostgresDatabases
 
 pytestmark = [pytest.mark.chaos, pytest.mark.servers, pytest.mark.timeout(600)]
 
-_MESSAGES, _EXECUTED = 500, 30
+_MESSAGES, _EXECUTED = 300, 30
 _STRUCK, _KILLS = 50, 5
 
 
@@ -35,9 +35,9 @@ def say(*lines: str) -> None:
     sys.stdout.write("\n".join(("", *lines, "")))
 
 
-@pytest.mark.parametrize("provider", ["redis", "embedded"])
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_each_message_has_one_run_whatever_is_killed_cut_or_spoilt(
-    provider: Provider, postgres_databases: PostgresDatabases, seed: int
+    provider: str, postgres_databases: PostgresDatabases, seed: int
 ) -> None:
     plan = hand_over_plan(provider, messages=_MESSAGES, seed=seed)
     figures = await hand_over_under_fire(provider, plan, postgres_databases)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from tests.benchmarks.hand_over import measure_hand_over
+from tests.benchmarks.memory import measure_memory
+from tests.benchmarks.million import measure_million
 from tests.benchmarks.providers import measure_providers
 from tests.benchmarks.soak import measure_soak
 from tests.benchmarks.workers import measure_workers
@@ -13,10 +15,14 @@ from tests.benchmarks.workers import measure_workers
 BENCHMARKS: Mapping[str, Callable[[], Coroutine[Any, Any, object]]] = {
     "hand-over": measure_hand_over,
     "providers": measure_providers,
+    "memory": measure_memory,
     "workers": measure_workers,
 }
 #: Those that take too long to be run unasked.
-ON_REQUEST: Mapping[str, Callable[[], Coroutine[Any, Any, object]]] = {"soak": measure_soak}
+ON_REQUEST: Mapping[str, Callable[[], Coroutine[Any, Any, object]]] = {
+    "soak": measure_soak,
+    "million": measure_million,
+}
 
 
 def main() -> None:

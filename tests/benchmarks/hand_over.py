@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
@@ -30,6 +31,12 @@ CEILING = "bulk create, one client"
 # No worker takes the runs here. Marking each as late would take half of the server, after a while,
 # from whatever is measured then.
 _QUIET = {"PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false"}
+
+
+async def measure_ceiling() -> float:
+    """Runs a second that Prefect's server creates for one client: the median of the rounds."""
+    async with _installation() as (api, _):
+        return median([await _create_directly(api, clients=1) for _ in range(ROUNDS)])
 
 
 async def measure_hand_over() -> Table:

@@ -1,7 +1,7 @@
 """A million messages waiting: the consumer's memory and Prefect's backlog stay bounded.
 
-First nobody executes anything: the backlog fills up to its limit, and intake stops. Then a worker is
-started, and intake follows it. The variables NOA_TEST_MILLION_MESSAGES and
+First nobody executes anything: the backlog fills up to its limit, and intake stops. Then a worker
+is started, and intake follows it. The variables NOA_TEST_MILLION_MESSAGES and
 NOA_TEST_MILLION_PROVIDERS (names, with commas) ask for less.
 """
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from uuid import uuid4
 
 import typer
 
-from blocks.message import DEFAULT_PRIORITY, Message
+from blocks.message import DEFAULT_PRIORITY, Message, Published
 from noa_flows.cli.options import DEFAULT_QUEUE, BrokerOption, QueueOption, open_session
 from noa_flows.envelope import Origin, decode, encode
 from noa_flows.errors import ConfigurationError, EnvelopeError, PayloadError
@@ -28,6 +29,9 @@ def publish(
     *,
     broker: BrokerOption = "",
     queue: QueueOption = DEFAULT_QUEUE,
+    topic: Annotated[
+        str, typer.Option(help="Send a copy to every queue that has subscribed to this instead.")
+    ] = "",
     message_id: Annotated[
         str, typer.Option("--id", help="The job's id; a repeated one starts nothing new.")
     ] = "",
@@ -38,7 +42,7 @@ def publish(
     ] = DEFAULT_PRIORITY,
     delay_seconds: Annotated[float, typer.Option(min=0.0, help="Not started before.")] = 0.0,
 ) -> None:
-    """Put a job on a queue, and print its id."""
+    """Put a job on a queue, or broadcast it to a topic, and print its id."""
     limits = _limits()
     payload = _read_payload(data, limits)
     _check(job_type, payload)
@@ -52,14 +56,25 @@ def publish(
         not_before=_later(delay_seconds),
         time=datetime.now(UTC),
     )
-    asyncio.run(_send(broker, queue, _message(event, limits)))
+    message = _message(event, limits)
+    asyncio.run(_broadcast(broker, topic, message) if topic else _send(broker, queue, message))
     typer.echo(event.id)
 
 
 async def _send(broker: str, queue: str, message: Message) -> None:
     async with open_session(broker) as session:
         await session.declare(queue)
-        (published,) = await session.publish(queue, [message])
+        _demand(await session.publish(queue, [message]))
+
+
+async def _broadcast(broker: str, topic: str, message: Message) -> None:
+    async with open_session(broker) as session:
+        _demand(await session.broadcast(topic, [message]))
+
+
+def _demand(outcomes: Sequence[Published]) -> None:
+    """See that the one message was accepted."""
+    (published,) = outcomes
     if published.error is not None:
         raise published.error
 

@@ -25,6 +25,11 @@ _KNOWN: Final = frozenset(
     | TEXT_ATTRIBUTES.keys()
     | TIME_ATTRIBUTES.keys()
 )
+#: Block type slug → the prefix of attributes in binary mode, where CloudEvents has a binding.
+BINDING_PREFIXES: Final[Mapping[str, str]] = {
+    "kafka-broker": "ce_",
+    "rabbitmq-broker": "cloudEvents_",
+}
 _MAX_ATTRIBUTE_LENGTH: Final = 1024
 _PRIORITIES: Final = range(HIGHEST_PRIORITY, LOWEST_PRIORITY + 1)
 

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,9 +11,11 @@ from uuid import uuid4
 
 import typer
 
+from blocks.broker import Broker
 from blocks.message import DEFAULT_PRIORITY, Message, Published
-from noa_flows.cli.options import DEFAULT_QUEUE, BrokerOption, QueueOption, open_session
-from noa_flows.envelope import Origin, decode, encode
+from blocks.providers import load_broker
+from noa_flows.cli.options import DEFAULT_QUEUE, BrokerOption, QueueOption
+from noa_flows.envelope import BINDING_PREFIXES, Origin, decode, encode
 from noa_flows.errors import ConfigurationError, EnvelopeError, PayloadError
 from noa_flows.event import Event
 from noa_flows.jobs import find_job
@@ -41,6 +44,10 @@ def publish(
         int, typer.Option(min=0, max=9, help="0 is the highest, 9 the lowest.")
     ] = DEFAULT_PRIORITY,
     delay_seconds: Annotated[float, typer.Option(min=0.0, help="Not started before.")] = 0.0,
+    binary: Annotated[
+        bool,
+        typer.Option("--binary", help="Attributes as headers, where CloudEvents has a binding."),
+    ] = False,
 ) -> None:
     """Put a job on a queue, or broadcast it to a topic, and print its id."""
     limits = _limits()
@@ -56,20 +63,28 @@ def publish(
         not_before=_later(delay_seconds),
         time=datetime.now(UTC),
     )
-    message = _message(event, limits)
-    asyncio.run(_broadcast(broker, topic, message) if topic else _send(broker, queue, message))
+    asyncio.run(_send(event, limits, _Destination(broker, queue, topic), binary=binary))
     typer.echo(event.id)
 
 
-async def _send(broker: str, queue: str, message: Message) -> None:
-    async with open_session(broker) as session:
-        await session.declare(queue)
-        _demand(await session.publish(queue, [message]))
+@dataclass(frozen=True, slots=True)
+class _Destination:
+    """Where a message goes: to a queue, or to a topic where one is given."""
+
+    reference: str
+    queue: str
+    topic: str
 
 
-async def _broadcast(broker: str, topic: str, message: Message) -> None:
-    async with open_session(broker) as session:
-        _demand(await session.broadcast(topic, [message]))
+async def _send(event: Event, limits: JsonLimits, to: _Destination, *, binary: bool) -> None:
+    broker = await load_broker(to.reference or get_settings().provider.url)
+    message = _message(event, limits, broker, binary=binary)
+    async with broker.connect() as session:
+        if to.topic:
+            _demand(await session.broadcast(to.topic, [message]))
+            return
+        await session.declare(to.queue)
+        _demand(await session.publish(to.queue, [message]))
 
 
 def _demand(outcomes: Sequence[Published]) -> None:
@@ -85,13 +100,24 @@ def _limits() -> JsonLimits:
     return JsonLimits(max_body_bytes=bridge.max_body_bytes, max_nesting=bridge.max_nesting)
 
 
-def _message(event: Event, limits: JsonLimits) -> Message:
-    """Encode the event, and read it as the consumer will."""
+def _message(event: Event, limits: JsonLimits, broker: Broker, *, binary: bool) -> Message:
+    """Encode the event as the broker can hold it, and read it as the consumer will."""
+    slug = broker.get_block_type_slug()
+    if binary and slug not in BINDING_PREFIXES:
+        raise ConfigurationError(
+            f"--binary: CloudEvents has no binding for {slug}; leave it out, and the event is sent "
+            "whole in the body"
+        )
     try:
-        body, headers = encode(event)
+        body, headers = (
+            encode(event, "binary", prefix=BINDING_PREFIXES[slug]) if binary else encode(event)
+        )
     except UnicodeEncodeError as error:
         raise ConfigurationError("the options hold bytes that are not UTF-8") from error
     decode(body, headers, origin=Origin(id=event.id, source=event.source), limits=limits)
+    if broker.capabilities.priority_levels == 1:
+        # The event has its priority all the same, and its run the work queue that goes with it.
+        return Message(body=body, headers=headers)
     return Message(body=body, headers=headers, priority=event.priority)
 
 

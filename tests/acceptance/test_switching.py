@@ -76,7 +76,9 @@ async def test_the_same_program_has_the_same_results_on_every_provider(
         await noa("publish", "noop", *of, "--id", "direct", "--data", '{"echo": 1}')
         topic = ("--broker", struck.url, "--topic", f"news-{queue}")
         await noa("publish", "noop", *topic, "--id", "broadcast", "--data", '{"echo": 2}')
-        await noa("publish", "noop", *of, "--id", "later", "--delay-seconds", "1")
+        await noa(
+            "publish", "noop", *of, "--id", "later", "--delay-seconds", "1", "--priority", "0"
+        )
         wrong = [{"type": "noop", "id": f"w{n}", "data": {"ecko": n}} for n in range(3)]
         await session.publish(queue, [Message(body=json.dumps(one).encode()) for one in wrong])
         after = await hand_over(bench, api, session)

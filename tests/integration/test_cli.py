@@ -315,6 +315,11 @@ def test_dead_letters_are_redriven_and_discarded_as_chosen(
     assert ids_of_dead(noa, queue) == ["w3", "u0", "u1"]
 
 
+def test_binary_mode_is_refused_where_cloudevents_has_no_binding(noa: Noa) -> None:
+    complaint = noa("publish", "noop", "--binary").complaint
+    assert "CloudEvents has no binding for embedded-broker" in complaint
+
+
 def test_what_dies_again_and_again_is_redriven_only_by_name(
     noa: Noa, bench: Bench, queue: str
 ) -> None:

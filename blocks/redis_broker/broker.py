@@ -6,8 +6,14 @@ Anybody can publish with `XADD orders * body <bytes>`; `entry.py` beside this fi
 fields. A message is removed from its stream when it is settled, so nothing needs trimming; the dead
 letters stay until they are redriven or discarded.
 
+A topic `news` is a stream `news:topic`, to which anybody can broadcast with `XADD` likewise. The
+set `orders:topics` holds the topics that the queue has subscribed to; on each of their streams
+there is a consumer group `orders`, whose position says how far they have been moved into the queue.
+What all groups have taken is dropped at once.
+
 Scripts written in Lua do every step that has to be atomic. A user with ACLs needs
-`~orders* +@connection +@stream +@sortedset +eval +evalsha +time`.
+`~orders* +@connection +@stream +@sortedset +sadd +smembers +exists +eval +evalsha +time`, and
+`~news:topic` for each topic.
 
 What Redis promises is a matter of its configuration. `publish` returns once Redis has answered:
 with `appendonly yes` and `appendfsync always` the message is on the disk then; with `everysec` a
@@ -43,7 +49,7 @@ _CAPABILITIES: Final = Capabilities(
     delay=True,
     order=Order.QUEUE,
     dead_letters=True,
-    topics=False,
+    topics=True,
     topic_patterns=False,
     networked=True,
     counts_deliveries=True,

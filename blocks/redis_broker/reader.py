@@ -44,6 +44,17 @@ class Wanted:
     bands: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was found, and how to wait where nothing was."""
+
+    taken: list[Delivery]
+    #: In how many seconds the next delayed message is due; None where there is none.
+    due_in: float | None
+    #: Stream → the entry id after which there is news; empty where a blocking read may take it.
+    watch: dict[bytes, bytes]
+
+
 class Reader:
     """The receiving half of a session; it knows what the session holds."""
 
@@ -87,23 +98,29 @@ class Reader:
 
     async def _take_or_wait(self, wanted: Wanted, deadline: float) -> list[Delivery]:
         while True:
-            due_in, taken = await self._take(wanted)
+            look = await self._look(wanted)
             left = deadline - time.monotonic()
-            if taken or left <= 0:
-                return taken
-            woken = await self._block(wanted, min(left, due_in or _LOOK_AGAIN, _LOOK_AGAIN))
-            if woken:
+            if look.taken or left <= 0:
+                return look.taken
+            seconds = min(left, look.due_in or _LOOK_AGAIN, _LOOK_AGAIN)
+            if look.watch:
+                await self._wire.watch(look.watch, wait=seconds)
+            elif woken := await self._block(wanted, seconds):
                 return await self._fill(wanted, woken)
 
-    async def _take(self, wanted: Wanted) -> tuple[float | None, list[Delivery]]:
-        """Take without waiting; also tell in how many seconds the next delayed message is due."""
+    async def _look(self, wanted: Wanted) -> _Look:
+        """Take what there is, without waiting."""
         member, keys = self._member, wanted.keys
         lease, everybody = milliseconds(member.lease), int(self._is_time_for_leases(keys.queue))
         names = (member.group, member.consumer)
-        arguments = (*names, lease, wanted.most, BATCH_BYTES, wanted.bands, everybody)
-        due_in, *packed = await self._run(Script.RECEIVE, keys, arguments)
-        taken = [to_delivery(keys.queue, *entry) for entry in _unpack(*packed)]
-        return (None if due_in < 0 else due_in / 1_000), taken
+        limits = (wanted.most, BATCH_BYTES, wanted.bands)
+        arguments = (*names, lease, *limits, everybody, keys.queue)
+        due_in, *packed, watch = await self._run(Script.RECEIVE, keys, arguments)
+        return _Look(
+            taken=[to_delivery(keys.queue, *entry) for entry in _unpack(*packed)],
+            due_in=None if due_in < 0 else due_in / 1_000,
+            watch=dict(zip(watch[::2], watch[1::2], strict=True)),
+        )
 
     async def _block(self, wanted: Wanted, seconds: float) -> list[Delivery]:
         """Wait for one message; from each band that got some at that moment, one comes."""
@@ -127,8 +144,8 @@ class Reader:
         if missing <= 0:
             await self._release(wanted.keys, [_receipt(one) for one in woken[wanted.most :]])
             return woken[: wanted.most]
-        _, more = await self._take(replace(wanted, most=missing))
-        return sorted(woken + more, key=lambda one: _receipt(one).band)
+        look = await self._look(replace(wanted, most=missing))
+        return sorted(woken + look.taken, key=lambda one: _receipt(one).band)
 
     async def _give_back_strays(self, keys: Keys) -> None:
         """Release what was taken for this session by a call whose answer was lost."""

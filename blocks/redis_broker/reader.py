@@ -1,5 +1,6 @@
 """Taking messages: what ended leases left behind, what is due, what is ready, and waiting."""
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -11,8 +12,11 @@ from blocks.message import Delivery
 from blocks.redis_broker.entry import BATCH_BYTES, Receipt, milliseconds, to_delivery
 from blocks.redis_broker.errors import NoGroupError
 from blocks.redis_broker.keys import Keys
+from blocks.redis_broker.limits import Limits
 from blocks.redis_broker.scripts import Script
 from blocks.redis_broker.wire import Argument, Fields, Wire
+
+_logger = logging.getLogger(__name__)
 
 # What was released, or published with a short delay, doesn't wake a blocked reader: it looks again.
 _LOOK_AGAIN: Final = 0.5
@@ -58,9 +62,10 @@ class _Look:
 class Reader:
     """The receiving half of a session; it knows what the session holds."""
 
-    def __init__(self, wire: Wire, member: Member) -> None:
+    def __init__(self, wire: Wire, member: Member, limits: Limits) -> None:
         self._wire = wire
         self._member = member
+        self._limits = limits
         self._held: dict[tuple[str, Receipt], None] = {}
         #: Queues where something may have been taken without an answer that tells it, and until
         #: when more may be.
@@ -94,7 +99,7 @@ class Reader:
         for keys in self._swept:
             self._unsure[keys.queue] = time.monotonic()
             await self._give_back_strays(keys)
-            await self._run(Script.SWEEP, keys, (*self._silence, self._member.consumer))
+            await self._run(Script.SWEEP, keys, self._sweep_arguments(self._member.consumer))
 
     async def _take_or_wait(self, wanted: Wanted, deadline: float) -> list[Delivery]:
         while True:
@@ -182,11 +187,18 @@ class Reader:
         if now - self._swept.get(keys, float("-inf")) < every:
             return
         self._swept[keys] = now
-        await self._run(Script.SWEEP, keys, (*self._silence, ""))
+        if dropped := await self._run(Script.SWEEP, keys, self._sweep_arguments("")):
+            _logger.warning(
+                "Dropped the %d oldest dead letters of %r: the block's fields "
+                "`dead_letters_max_age_days` and `dead_letters_max_bytes` allow no more",
+                *(dropped, keys.queue),
+            )
 
-    @property
-    def _silence(self) -> tuple[str, int]:
-        return self._member.group, milliseconds(self._member.lease * _SILENT_LEASES)
+    def _sweep_arguments(self, leaving: str) -> tuple[Argument, ...]:
+        limits, silence = self._limits, self._member.lease * _SILENT_LEASES
+        max_age = milliseconds(limits.dead_letters_max_age or timedelta(0))
+        bounds = (max_age, limits.dead_letters_max_bytes or 0)
+        return self._member.group, milliseconds(silence), leaving, *bounds
 
     def _is_time_for_leases(self, queue: str) -> bool:
         now = time.monotonic()

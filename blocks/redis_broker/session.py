@@ -25,6 +25,7 @@ from blocks.message import (
 from blocks.redis_broker.entry import BATCH_BYTES, Receipt, encode, milliseconds, to_dead_letter
 from blocks.redis_broker.errors import from_answer
 from blocks.redis_broker.keys import band_number, keys_of, keys_of_topic, number_of
+from blocks.redis_broker.limits import Limits
 from blocks.redis_broker.publisher import broadcast, publish
 from blocks.redis_broker.reader import Member, Reader, Wanted
 from blocks.redis_broker.scripts import Script
@@ -38,11 +39,11 @@ _logger = logging.getLogger(__name__)
 class RedisSession:
     """See `blocks.broker.Session`; made by `RedisBroker.connect`."""
 
-    def __init__(self, wire: Wire, member: Member, address: str) -> None:
+    def __init__(self, wire: Wire, member: Member, limits: Limits, *, address: str) -> None:
         self._wire = wire
         self._member = member
         self._address = address
-        self._reader = Reader(wire, member)
+        self._reader = Reader(wire, member, limits)
 
     async def declare(self, queue: str) -> None:
         """Make sure that the queue's streams and its consumer group exist."""

@@ -11,7 +11,7 @@ from blocks.errors import BrokerConfigurationError, BrokerError, BrokerUnavailab
 
 #: How long a call waits for other processes' transactions, each of which takes milliseconds.
 BUSY_SECONDS: Final = 10.0
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 # "noaq": tells our file from any other SQLite database (https://www.sqlite.org/fileformat.html).
 _APPLICATION_ID: Final = 0x6E6F6171
 
@@ -61,8 +61,20 @@ _SCHEMA: Final = (
     )""",
     "CREATE INDEX dead_by_queue ON dead (queue)",
     f"PRAGMA application_id = {_APPLICATION_ID}",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
+#: The version that a file had → what makes the next one of it; a new file takes every step.
+_STEPS: Final = {
+    0: _SCHEMA,
+    1: (
+        """CREATE TABLE subscriptions (
+            topic TEXT NOT NULL,
+            queue INTEGER NOT NULL,
+            is_pattern INTEGER NOT NULL,
+            PRIMARY KEY (topic, queue)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX patterns ON subscriptions (topic, queue) WHERE is_pattern",
+    ),
+}
 
 _CONFIGURATION: Final = {
     sqlite3.SQLITE_NOTADB: "is not a SQLite database; give the path of a new file",
@@ -170,7 +182,7 @@ def _explain(error: sqlite3.DatabaseError, address: str) -> BrokerError:
 
 def _prepare(connection: sqlite3.Connection, address: str) -> None:
     if scalar(connection, "PRAGMA user_version") != SCHEMA_VERSION:
-        _create(connection, address)
+        _upgrade(connection, address)
     if scalar(connection, "PRAGMA application_id") != _APPLICATION_ID:
         raise _foreign(address)
     connection.execute("PRAGMA synchronous = FULL")
@@ -178,23 +190,26 @@ def _prepare(connection: sqlite3.Connection, address: str) -> None:
     connection.execute("PRAGMA journal_size_limit = 67108864")
 
 
-def _create(connection: sqlite3.Connection, address: str) -> None:
+def _upgrade(connection: sqlite3.Connection, address: str) -> None:
+    """Bring the file to the version of this release: a new one, or one of an older release."""
     if scalar(connection, "SELECT count(*) FROM sqlite_master") == 0:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _turn_on_wal(connection)
     with transaction(connection):
+        # Another process may have been quicker: then there is no step left.
         version = scalar(connection, "PRAGMA user_version")
-        if version > SCHEMA_VERSION and _is_ours(connection):
+        is_empty = scalar(connection, "SELECT count(*) FROM sqlite_master") == 0
+        if not (_is_ours(connection) or (version == 0 and is_empty)):
+            raise _foreign(address)
+        if version > SCHEMA_VERSION:
             raise BrokerConfigurationError(
                 f"{address} has format {version} of a newer release, and this release reads up to"
                 f" {SCHEMA_VERSION}; upgrade noa-flows, or give the path of a new file"
             )
-        if version == SCHEMA_VERSION:
-            return  # another process was quicker
-        if version or scalar(connection, "SELECT count(*) FROM sqlite_master"):
-            raise _foreign(address)
-        for statement in _SCHEMA:
-            connection.execute(statement)
+        for step in range(version, SCHEMA_VERSION):
+            for statement in _STEPS[step]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _is_ours(connection: sqlite3.Connection) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +12,7 @@ from blocks.errors import (
     MessageTooLargeError,
     QueueNameError,
 )
-from blocks.message import DeadLetter, Delivery, Message, utc_now
+from blocks.message import DeadLetter, Delivery, Message, Published, utc_now
 
 #: Bodies above this belong in result storage, with a reference in the message.
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
@@ -51,7 +51,7 @@ def moment(microseconds: int) -> datetime:
     return _EPOCH + microseconds * _MICROSECOND
 
 
-def check_queue_name(name: str) -> None:
+def check_name(name: str, what: str = "queue") -> None:
     """Refuse what is surely a mistake: SQLite itself would hold any text.
 
     Raises:
@@ -59,7 +59,7 @@ def check_queue_name(name: str) -> None:
     """
     if not (0 < len(name) <= MAX_QUEUE_NAME and name.isprintable() and " " not in name):
         raise QueueNameError(
-            f"{name[:50]!a} can't name a queue;"
+            f"{name[:50]!a} can't name a {what};"
             f" give 1 to {MAX_QUEUE_NAME} printable characters without blanks"
         )
 
@@ -85,6 +85,22 @@ def message_row(message: Message, queue: int, now: int) -> Row:
         _checked_headers(message),
         message.body,
     )
+
+
+def message_rows(messages: Sequence[Message], queue: int) -> tuple[list[Row], list[Published]]:
+    """The rows of all that can be held, and an outcome for each message."""
+    now = now_us()
+    rows: list[Row] = []
+    outcomes: list[Published] = []
+    for message in messages:
+        try:
+            row = message_row(message, queue, now)
+        except BrokerError as error:
+            outcomes.append(Published(error=error))
+        else:
+            rows.append(row)
+            outcomes.append(Published(id=row[8]))
+    return rows, outcomes
 
 
 def delivery(queue: str, row: Row) -> Delivery:
@@ -126,6 +142,12 @@ def dead_letter(provider: str, queue: str, row: Row) -> DeadLetter:
         error_type=error_type,
         run_id=run_id,
     )
+
+
+def storable(value: str | int) -> str | int:
+    """The value, as far as text can be encoded."""
+    # The text of an error may hold anything, and must not keep its message from being buried.
+    return value if isinstance(value, int) else value.encode(errors="backslashreplace").decode()
 
 
 def _read_headers(text: str) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from blocks.embedded_broker.database import open_database
 from blocks.embedded_broker.store import EmbeddedStore, Watch, new_lease
 from blocks.embedded_broker.thread import DatabaseThread
-from blocks.errors import BrokerUnavailableError, UnsupportedError
+from blocks.errors import BrokerUnavailableError
 from blocks.message import (
     Band,
     DeadLetter,
@@ -58,16 +58,12 @@ class EmbeddedSession:
         await self._thread.run(self._open_store.declare, queue)
 
     async def subscribe(self, queue: str, topic: str) -> None:
-        """See `Session.subscribe`."""
-        raise UnsupportedError(
-            f"{self._address} has no topics: {queue!r} can't subscribe to {topic!r}"
-        )
+        """See `Session.subscribe`; patterns are AMQP's, so `#` stands for no word, too."""
+        await self._thread.run(self._open_store.subscribe, queue, topic)
 
     async def broadcast(self, topic: str, messages: Sequence[Message]) -> Sequence[Published]:
-        """See `Session.broadcast`."""
-        raise UnsupportedError(
-            f"{self._address} has no topics, {len(messages)} messages for {topic!r} not taken"
-        )
+        """See `Session.broadcast`; all copies of one call are one transaction."""
+        return await self._thread.run(self._open_store.broadcast, topic, messages)
 
     async def publish(self, queue: str, messages: Sequence[Message]) -> Sequence[Published]:
         """See `Session.publish`; one call is one transaction, so publish many at once."""

@@ -79,3 +79,9 @@ OLDEST_TIMED: Final = (
     " SELECT * FROM (SELECT published_at FROM messages WHERE queue = :queue AND state = 1"
     " AND due <= :now ORDER BY due LIMIT 1)"
 )
+
+SUBSCRIBE: Final = (
+    "INSERT INTO subscriptions (topic, queue, is_pattern) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+)
+SUBSCRIBERS: Final = "SELECT queue FROM subscriptions WHERE topic = ?"
+PATTERNS: Final = "SELECT topic, queue FROM subscriptions WHERE is_pattern"

@@ -14,15 +14,18 @@ from blocks.embedded_broker.rows import (
     READY,
     Receipt,
     Row,
-    check_queue_name,
+    check_name,
     dead_letter,
     delivery,
     message_row,
+    message_rows,
     moment,
     now_us,
+    storable,
     to_us,
 )
-from blocks.errors import BrokerError, LeaseLostError
+from blocks.embedded_broker.subscriptions import Subscriptions, check_subscription, check_topic
+from blocks.errors import LeaseLostError
 from blocks.message import (
     HIGHEST_PRIORITY,
     LOWEST_PRIORITY,
@@ -64,6 +67,7 @@ class EmbeddedStore:
     def __init__(self, connection: sqlite3.Connection, lease: timedelta) -> None:
         self._connection = connection
         self._execute = connection.execute
+        self._subscriptions = Subscriptions(connection)
         self._lease_us = to_us(lease)
         self._queues: dict[str, int] = {}
         self._held: set[Receipt] = set()
@@ -80,7 +84,7 @@ class EmbeddedStore:
     def declare(self, queue: str) -> int:
         """The number of the queue, which is made where there is none."""
         if queue not in self._queues:
-            check_queue_name(queue)
+            check_name(queue)
             found = self._find(queue)
             self._queues[queue] = self._make(queue) if found is None else found
         return self._queues[queue]
@@ -88,20 +92,28 @@ class EmbeddedStore:
     def publish(self, queue: str, messages: Sequence[Message]) -> Sequence[Published]:
         """Insert all that can be held, in one transaction."""
         queue_id = self.declare(queue)
-        now = now_us()
-        rows: list[Row] = []
-        outcomes: list[Published] = []
-        for message in messages:
-            try:
-                row = message_row(message, queue_id, now)
-            except BrokerError as error:
-                outcomes.append(Published(error=error))
-            else:
-                rows.append(row)
-                outcomes.append(Published(id=row[8]))
+        rows, outcomes = message_rows(messages, queue_id)
         if rows:
             with self._write():
                 self._connection.executemany(sql.INSERT, rows)
+        return outcomes
+
+    def subscribe(self, queue: str, topic: str) -> None:
+        """Remember that what is broadcast to the topic, or to those of a pattern, comes here."""
+        check_subscription(topic)
+        queue_id = self.declare(queue)
+        with self._write():
+            self._subscriptions.add(topic, queue_id)
+
+    def broadcast(self, topic: str, messages: Sequence[Message]) -> Sequence[Published]:
+        """Insert a copy for each subscriber of all that can be held, in one transaction."""
+        check_topic(topic)
+        rows, outcomes = message_rows(messages, queue=0)
+        if rows:
+            with self._write():
+                for queue in self._subscriptions.queues_of(topic):
+                    copies = [(queue, *row[1:]) for row in rows]
+                    self._connection.executemany(sql.INSERT, copies)
         return outcomes
 
     def take(
@@ -156,7 +168,7 @@ class EmbeddedStore:
 
     def depth(self, queue: str) -> Depth:
         """Count from the indexes alone."""
-        check_queue_name(queue)
+        check_name(queue)
         asked = {"queue": self._find(queue), "now": now_us()}
         with transaction(self._connection, "DEFERRED"):
             ready, overdue, delayed, in_flight, dead = self._execute(sql.COUNTS, asked).fetchone()
@@ -175,7 +187,7 @@ class EmbeddedStore:
 
     def browse_dead(self, provider: str, queue: str, after: int) -> Sequence[DeadLetter]:
         """One page of dead letters whose handle is above `after`, oldest first."""
-        check_queue_name(queue)
+        check_name(queue)
         rows = self._execute(sql.BROWSE_DEAD, (self._find(queue), after)).fetchall()
         return [dead_letter(provider, queue, row) for row in rows]
 
@@ -251,7 +263,7 @@ class EmbeddedStore:
                 return self._put_back(receipt, after, uncounted=1)
             case Dead():
                 why = (now_us(), verdict.reason, verdict.error, verdict.error_type, verdict.run_id)
-                self._execute(sql.BURY, (*map(_storable, why), *receipt))
+                self._execute(sql.BURY, (*map(storable, why), *receipt))
                 return self._execute(sql.DELETE, receipt).rowcount == 1
 
     def _put_back(self, receipt: Receipt, after: timedelta, *, uncounted: int) -> bool:
@@ -286,8 +298,3 @@ def _lost(delivery: Delivery) -> LeaseLostError:
         f"message {delivery.id} of queue {delivery.queue} is no longer held here: its lease ran"
         " out or it has been settled; renew more often, or raise `lease_seconds`"
     )
-
-
-def _storable(value: str | int) -> str | int:
-    # The text of an error may hold anything, and must not keep its message from being buried.
-    return value if isinstance(value, int) else value.encode(errors="backslashreplace").decode()

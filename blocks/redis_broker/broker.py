@@ -3,11 +3,18 @@
 A queue `orders` is three streams, `orders:high` (priorities 0 to 2), `orders` (3 to 6) and
 `orders:low` (7 to 9), a sorted set `orders:delayed`, and a stream of dead letters, `orders:dead`.
 Anybody can publish with `XADD orders * body <bytes>`; `entry.py` beside this file names the other
-fields. A message is removed from its stream when it is settled, so nothing needs trimming; the dead
-letters stay until they are redriven or discarded.
+fields. A message is removed from its stream when it is settled, so nothing needs trimming. Dead
+letters stay until they are redriven or discarded, unless the block bounds their age or their
+memory: then a session that receives drops the oldest, once a lease.
+
+A topic `news` is a stream `news:topic`, to which anybody can broadcast with `XADD` likewise. The
+set `orders:topics` holds the topics that the queue has subscribed to; on each of their streams
+there is a consumer group `orders`, whose position says how far they have been moved into the queue.
+What all groups have taken is dropped at once.
 
 Scripts written in Lua do every step that has to be atomic. A user with ACLs needs
-`~orders* +@connection +@stream +@sortedset +eval +evalsha +time`.
+`~orders* +@connection +@stream +@sortedset +sadd +smembers +exists +eval +evalsha +time`, and
+`~news:topic` for each topic; `dead_letters_max_bytes` needs `+memory|usage`.
 
 What Redis promises is a matter of its configuration. `publish` returns once Redis has answered:
 with `appendonly yes` and `appendfsync always` the message is on the disk then; with `everysec` a
@@ -23,6 +30,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Final, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import uuid4
@@ -33,6 +41,7 @@ from blocks.broker import Broker
 from blocks.capabilities import Capabilities, Order
 from blocks.errors import BrokerConfigurationError
 from blocks.redis_broker.entry import MAX_BODY_BYTES, milliseconds
+from blocks.redis_broker.limits import Limits
 from blocks.redis_broker.reader import Member
 from blocks.redis_broker.session import RedisSession
 from blocks.redis_broker.wire import Endpoint, Wire
@@ -43,7 +52,7 @@ _CAPABILITIES: Final = Capabilities(
     delay=True,
     order=Order.QUEUE,
     dead_letters=True,
-    topics=False,
+    topics=True,
     topic_patterns=False,
     networked=True,
     counts_deliveries=True,
@@ -95,6 +104,21 @@ class RedisBroker(Broker):
         description="How long Redis may take for an answer before it counts as unreachable.",
     )
 
+    dead_letters_max_age_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=36_500,
+        description="Dead letters that are older are dropped; without it, none is for its age.",
+    )
+    dead_letters_max_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description=(
+            "Memory that a queue's dead letters may take, in bytes; the oldest beyond it are "
+            "dropped. Without it, none is for its size."
+        ),
+    )
+
     @property
     def capabilities(self) -> Capabilities:
         """The same for every queue."""
@@ -144,7 +168,7 @@ class RedisBroker(Broker):
             BrokerRefusedError: The credentials or the certificate are wrong.
         """
         wire = Wire(self._endpoint())
-        session = RedisSession(wire, self._member(), self.address)
+        session = RedisSession(wire, self._member(), self._limits(), address=self.address)
         try:
             await wire.ping()
             yield session
@@ -164,6 +188,13 @@ class RedisBroker(Broker):
             tls_ca_file=self.tls_ca_file,
             connect_timeout=self.connect_timeout_seconds,
             timeout=self.timeout_seconds,
+        )
+
+    def _limits(self) -> Limits:
+        days = self.dead_letters_max_age_days
+        return Limits(
+            dead_letters_max_age=None if days is None else timedelta(days=days),
+            dead_letters_max_bytes=self.dead_letters_max_bytes,
         )
 
     def _member(self) -> Member:

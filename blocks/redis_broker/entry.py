@@ -46,8 +46,13 @@ class Receipt:
         return f"{self.band} {self.entry} {self.count}"
 
 
-def encode(message: Message, message_id: str) -> list[Argument]:
+def encode(message: Message, message_id: str, *, band: int | None = None) -> list[Argument]:
     """Flatten a message into names and values.
+
+    Args:
+        message: What to publish.
+        message_id: Its id.
+        band: The number of the band whose default needs not be written; None for the message's own.
 
     Raises:
         MessageTooLargeError: The body is above `MAX_BODY_BYTES`.
@@ -64,20 +69,20 @@ def encode(message: Message, message_id: str) -> list[Argument]:
             f"there are {len(message.headers)} headers; give {_MAX_HEADERS} at most"
         )
     try:
-        return _flatten(message, message_id)
+        return _flatten(message, message_id, band or band_number(message.priority))
     except UnicodeEncodeError as error:
         raise MessageNotAllowedError(
             f"{_place_of(error.object, message)} is not valid Unicode: {error.object!r}"
         ) from error
 
 
-def _flatten(message: Message, message_id: str) -> list[Argument]:
+def _flatten(message: Message, message_id: str, band: int) -> list[Argument]:
     fields: list[Argument] = [b"body", message.body, b"id", message_id.encode()]
     for name, value in message.headers.items():
         fields += (_HEADER + name.encode(), value.encode())
     if message.key is not None:
         fields += (b"key", message.key.encode())
-    if message.priority != DEFAULT_PRIORITIES[band_number(message.priority)]:
+    if message.priority != DEFAULT_PRIORITIES[band]:
         fields += (b"priority", message.priority)
     if message.deliveries:
         fields += (b"deliveries", message.deliveries)

@@ -18,10 +18,14 @@ _PASSING: Final = {
     "BUSY": "a script runs for too long; try again, or SCRIPT KILL it",
     "UNBLOCKED": "its role has changed; try again",
 }
+_BEYOND_RIGHTS: Final = (
+    "the user's ACL doesn't allow the command or the key; the documentation lists what is needed"
+)
 #: Answers that stay the same until somebody changes something → what to change.
 _LASTING: Final = {
-    "NOPERM": "the user's ACL doesn't allow the command or the key",
-    "WRONGTYPE": "a key of the queue holds something else; choose another queue name",
+    "NOPERM": _BEYOND_RIGHTS,
+    "The user executing the script can't": _BEYOND_RIGHTS,
+    "WRONGTYPE": "a key of the queue or topic holds something else; choose another queue name",
     "CROSSSLOT": "on a cluster write the queue's name in braces, as in `{orders}`",
     "MOVED": "the node of a cluster doesn't hold the queue; name one that does",
     "unknown command": "Redis 7.0 or Valkey is the least that is needed",

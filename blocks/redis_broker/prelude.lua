@@ -1,6 +1,7 @@
 -- Put before every script. An entry's fields are a flat list, name after value, as Redis holds them.
--- KEYS are always: the three bands from high to low, the delayed set, the dead letters.
-local DELAYED, DEAD = KEYS[4], KEYS[5]
+-- KEYS are always: the three bands from high to low, the delayed set, the dead letters, the set of
+-- topics that the queue has subscribed to, the rate limit's clock; or a topic's stream alone.
+local DELAYED, DEAD, TOPICS, RATE = KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local BANDS = 3
 -- Nobody's consumer: holds what was given back until the next reader claims it.
 local RELEASED = 'released'
@@ -27,6 +28,15 @@ end
 
 local function put_if_absent(fields, name, value)
   if not get(fields, name) then put(fields, name, value) end
+end
+
+-- Takes a field out; returns its value, or nil.
+local function remove(fields, name)
+  local value, at = get(fields, name)
+  if not at then return nil end
+  table.remove(fields, at)
+  table.remove(fields, at - 1)
+  return value
 end
 
 -- Adds an entry to a stream; returns nil, or the error for which nothing was written.

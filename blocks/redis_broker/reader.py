@@ -1,5 +1,6 @@
 """Taking messages: what ended leases left behind, what is due, what is ready, and waiting."""
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -11,8 +12,11 @@ from blocks.message import Delivery
 from blocks.redis_broker.entry import BATCH_BYTES, Receipt, milliseconds, to_delivery
 from blocks.redis_broker.errors import NoGroupError
 from blocks.redis_broker.keys import Keys
+from blocks.redis_broker.limits import Limits
 from blocks.redis_broker.scripts import Script
 from blocks.redis_broker.wire import Argument, Fields, Wire
+
+_logger = logging.getLogger(__name__)
 
 # What was released, or published with a short delay, doesn't wake a blocked reader: it looks again.
 _LOOK_AGAIN: Final = 0.5
@@ -44,12 +48,24 @@ class Wanted:
     bands: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was found, and how to wait where nothing was."""
+
+    taken: list[Delivery]
+    #: In how many seconds the next delayed message is due; None where there is none.
+    due_in: float | None
+    #: Stream → the entry id after which there is news; empty where a blocking read may take it.
+    watch: dict[bytes, bytes]
+
+
 class Reader:
     """The receiving half of a session; it knows what the session holds."""
 
-    def __init__(self, wire: Wire, member: Member) -> None:
+    def __init__(self, wire: Wire, member: Member, limits: Limits) -> None:
         self._wire = wire
         self._member = member
+        self._limits = limits
         self._held: dict[tuple[str, Receipt], None] = {}
         #: Queues where something may have been taken without an answer that tells it, and until
         #: when more may be.
@@ -83,27 +99,33 @@ class Reader:
         for keys in self._swept:
             self._unsure[keys.queue] = time.monotonic()
             await self._give_back_strays(keys)
-            await self._run(Script.SWEEP, keys, (*self._silence, self._member.consumer))
+            await self._run(Script.SWEEP, keys, self._sweep_arguments(self._member.consumer))
 
     async def _take_or_wait(self, wanted: Wanted, deadline: float) -> list[Delivery]:
         while True:
-            due_in, taken = await self._take(wanted)
+            look = await self._look(wanted)
             left = deadline - time.monotonic()
-            if taken or left <= 0:
-                return taken
-            woken = await self._block(wanted, min(left, due_in or _LOOK_AGAIN, _LOOK_AGAIN))
-            if woken:
+            if look.taken or left <= 0:
+                return look.taken
+            seconds = min(left, look.due_in or _LOOK_AGAIN, _LOOK_AGAIN)
+            if look.watch:
+                await self._wire.watch(look.watch, wait=seconds)
+            elif woken := await self._block(wanted, seconds):
                 return await self._fill(wanted, woken)
 
-    async def _take(self, wanted: Wanted) -> tuple[float | None, list[Delivery]]:
-        """Take without waiting; also tell in how many seconds the next delayed message is due."""
+    async def _look(self, wanted: Wanted) -> _Look:
+        """Take what there is, without waiting."""
         member, keys = self._member, wanted.keys
         lease, everybody = milliseconds(member.lease), int(self._is_time_for_leases(keys.queue))
         names = (member.group, member.consumer)
-        arguments = (*names, lease, wanted.most, BATCH_BYTES, wanted.bands, everybody)
-        due_in, *packed = await self._run(Script.RECEIVE, keys, arguments)
-        taken = [to_delivery(keys.queue, *entry) for entry in _unpack(*packed)]
-        return (None if due_in < 0 else due_in / 1_000), taken
+        limits = (wanted.most, BATCH_BYTES, wanted.bands)
+        arguments = (*names, lease, *limits, everybody, keys.queue)
+        due_in, *packed, watch = await self._run(Script.RECEIVE, keys, arguments)
+        return _Look(
+            taken=[to_delivery(keys.queue, *entry) for entry in _unpack(*packed)],
+            due_in=None if due_in < 0 else due_in / 1_000,
+            watch=dict(zip(watch[::2], watch[1::2], strict=True)),
+        )
 
     async def _block(self, wanted: Wanted, seconds: float) -> list[Delivery]:
         """Wait for one message; from each band that got some at that moment, one comes."""
@@ -127,8 +149,8 @@ class Reader:
         if missing <= 0:
             await self._release(wanted.keys, [_receipt(one) for one in woken[wanted.most :]])
             return woken[: wanted.most]
-        _, more = await self._take(replace(wanted, most=missing))
-        return sorted(woken + more, key=lambda one: _receipt(one).band)
+        look = await self._look(replace(wanted, most=missing))
+        return sorted(woken + look.taken, key=lambda one: _receipt(one).band)
 
     async def _give_back_strays(self, keys: Keys) -> None:
         """Release what was taken for this session by a call whose answer was lost."""
@@ -165,11 +187,18 @@ class Reader:
         if now - self._swept.get(keys, float("-inf")) < every:
             return
         self._swept[keys] = now
-        await self._run(Script.SWEEP, keys, (*self._silence, ""))
+        if dropped := await self._run(Script.SWEEP, keys, self._sweep_arguments("")):
+            _logger.warning(
+                "Dropped the %d oldest dead letters of %r: the block's fields "
+                "`dead_letters_max_age_days` and `dead_letters_max_bytes` allow no more",
+                *(dropped, keys.queue),
+            )
 
-    @property
-    def _silence(self) -> tuple[str, int]:
-        return self._member.group, milliseconds(self._member.lease * _SILENT_LEASES)
+    def _sweep_arguments(self, leaving: str) -> tuple[Argument, ...]:
+        limits, silence = self._limits, self._member.lease * _SILENT_LEASES
+        max_age = milliseconds(limits.dead_letters_max_age or timedelta(0))
+        bounds = (max_age, limits.dead_letters_max_bytes or 0)
+        return self._member.group, milliseconds(silence), leaving, *bounds
 
     def _is_time_for_leases(self, queue: str) -> bool:
         now = time.monotonic()

@@ -5,6 +5,7 @@ from enum import StrEnum
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
+from typing import Final
 
 
 class Script(StrEnum):
@@ -20,6 +21,14 @@ class Script(StrEnum):
     SWEEP = "sweep"
     BROWSE = "browse"
     REDRIVE = "redrive"
+    SUBSCRIBE = "subscribe"
+    BROADCAST = "broadcast"
+
+
+#: Scripts that have `topics.lua` before them, too.
+_KNOW_TOPICS: Final = frozenset(
+    {Script.RECEIVE, Script.DEPTH, Script.SWEEP, Script.SUBSCRIBE, Script.BROADCAST}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,8 @@ class Source:
 @cache
 def source_of(script: Script) -> Source:
     """Read a script, with what all of them share put before it."""
-    text = _read("prelude") + _read(script)
+    shared = _read("prelude") + (_read("topics") if script in _KNOW_TOPICS else "")
+    text = shared + _read(script)
     # Redis names scripts by their SHA-1; nothing secret depends on it.
     return Source(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from blocks.errors import BrokerError, BrokerRefusedError, LeaseLostError, UnsupportedError
+from blocks.errors import BrokerError, BrokerRefusedError, LeaseLostError
 from blocks.message import (
     Band,
     Dead,
@@ -24,8 +24,9 @@ from blocks.message import (
 )
 from blocks.redis_broker.entry import BATCH_BYTES, Receipt, encode, milliseconds, to_dead_letter
 from blocks.redis_broker.errors import from_answer
-from blocks.redis_broker.keys import band_number, keys_of, number_of
-from blocks.redis_broker.publisher import publish
+from blocks.redis_broker.keys import band_number, keys_of, keys_of_topic, number_of
+from blocks.redis_broker.limits import Limits
+from blocks.redis_broker.publisher import broadcast, publish
 from blocks.redis_broker.reader import Member, Reader, Wanted
 from blocks.redis_broker.scripts import Script
 from blocks.redis_broker.wire import Argument, Wire
@@ -38,27 +39,24 @@ _logger = logging.getLogger(__name__)
 class RedisSession:
     """See `blocks.broker.Session`; made by `RedisBroker.connect`."""
 
-    def __init__(self, wire: Wire, member: Member, address: str) -> None:
+    def __init__(self, wire: Wire, member: Member, limits: Limits, *, address: str) -> None:
         self._wire = wire
         self._member = member
         self._address = address
-        self._reader = Reader(wire, member)
+        self._reader = Reader(wire, member, limits)
 
     async def declare(self, queue: str) -> None:
         """Make sure that the queue's streams and its consumer group exist."""
         await self._wire.run(Script.DECLARE, keys_of(queue), (self._member.group,))
 
     async def subscribe(self, queue: str, topic: str) -> None:
-        """See `Session.subscribe`."""
-        raise UnsupportedError(
-            f"{self._address} has no topics: {queue!r} can't subscribe to {topic!r}"
-        )
+        """Make the queue a consumer group on the topic's stream, and remember it."""
+        keys_of_topic(topic)
+        await self._wire.run(Script.SUBSCRIBE, keys_of(queue), (queue, topic))
 
     async def broadcast(self, topic: str, messages: Sequence[Message]) -> Sequence[Published]:
-        """See `Session.broadcast`."""
-        raise UnsupportedError(
-            f"{self._address} has no topics, {len(messages)} messages for {topic!r} not taken"
-        )
+        """Add to the topic's stream, from which each subscriber moves its copy to its own."""
+        return await broadcast(self._wire, keys_of_topic(topic), messages)
 
     async def publish(self, queue: str, messages: Sequence[Message]) -> Sequence[Published]:
         """Publish; Redis has answered for each message that gets an id."""
@@ -94,7 +92,7 @@ class RedisSession:
 
     async def depth(self, queue: str) -> Depth:
         """Count the queue; the oldest is the one that has been in its stream for longest."""
-        arguments = (self._member.group, milliseconds(self._member.lease))
+        arguments = (self._member.group, milliseconds(self._member.lease), queue)
         counts = await self._wire.run(Script.DEPTH, keys_of(queue), arguments)
         ready, in_flight, delayed, dead, age = counts
         return Depth(

@@ -3,12 +3,12 @@
 import asyncio
 import math
 import ssl
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from blocks.redis_broker.errors import ReplicaError, translate
-from blocks.redis_broker.keys import Keys
+from blocks.redis_broker.keys import Keys, TopicKeys
 from blocks.redis_broker.scripts import Script, source_of
 
 if TYPE_CHECKING:
@@ -54,8 +54,10 @@ class Wire:
         """Ask for a sign of life; logs in as every first command does."""
         await self._call("PING")
 
-    async def run(self, script: Script, keys: Keys, arguments: Iterable[Argument]) -> Any:
-        """Run a script on a queue's keys, and return what it returns: lists, bytes, integers."""
+    async def run(
+        self, script: Script, keys: Keys | TopicKeys, arguments: Iterable[Argument]
+    ) -> Any:
+        """Run a script on a queue or a topic; returns what it returns: lists, bytes, integers."""
         from redis.exceptions import NoScriptError, RedisError
 
         source = source_of(script)
@@ -77,9 +79,7 @@ class Wire:
         Returns:
             Of each entry its stream's number, from 1, its entry id, and its fields.
         """
-        # 0 would be for ever.
-        milliseconds = max(1, math.ceil(wait * 1_000))
-        command = ("XREADGROUP", "GROUP", group, consumer, "COUNT", 1, "BLOCK", milliseconds)
+        command = ("XREADGROUP", "GROUP", group, consumer, "COUNT", 1, "BLOCK", _block(wait))
         reply = await self._call(*command, "STREAMS", *streams, *(">" for _ in streams))
         numbers = {key.encode(): number for number, key in enumerate(streams, start=1)}
         return [
@@ -87,6 +87,16 @@ class Wire:
             for key, entries in reply or ()
             for entry_id, fields in entries
         ]
+
+    async def watch(self, streams: Mapping[bytes, bytes], *, wait: float) -> None:
+        """Block until an entry comes behind one of the ids; take nothing.
+
+        Args:
+            streams: Stream → entry id.
+            wait: For how many seconds at most.
+        """
+        command = ("XREAD", "COUNT", 1, "BLOCK", _block(wait))
+        await self._call(*command, "STREAMS", *streams, *streams.values())
 
     async def close(self) -> None:
         """Close all connections."""
@@ -117,6 +127,11 @@ class Wire:
             # Idle connections lead there too: the next call looks the name up again.
             await self._redis.connection_pool.disconnect(inuse_connections=False)
         return told
+
+
+def _block(seconds: float) -> int:
+    """A time as Redis takes it, in milliseconds; 0 would be for ever."""
+    return max(1, math.ceil(seconds * 1_000))
 
 
 def _client(endpoint: Endpoint) -> "Redis":

@@ -1,4 +1,4 @@
-"""Redis streams, on a real Redis that is killed on the way."""
+"""Redis streams, on a real Redis that is killed on the way, as a user with the least rights."""
 
 import asyncio
 from collections.abc import Iterator
@@ -12,15 +12,17 @@ from blocks.redis_broker import RedisBroker
 from tests.conformance.fixtures import Refusal, ServerHandle
 from tests.conformance.suite import BrokerConformance
 from tests.servers.ports import free_port
+from tests.servers.redis_rights import user
 from tests.servers.redis_server import RedisServer
 
-PASSWORD = "correct horse"
+USER, PASSWORD = "worker", "correct-horse"
 
 
 @pytest.fixture(scope="module")
 def durable_redis() -> Iterator[RedisServer]:
     """A Redis that has on its disk whatever it has answered for."""
-    with RedisServer(durable=True, password=PASSWORD) as server:
+    worker = user(USER, PASSWORD, "conformance-*", "orders.*:topic")
+    with RedisServer(durable=True, password="another", users=[worker]) as server:
         yield server
 
 
@@ -40,7 +42,12 @@ class _Handle:
 class TestRedisBroker(BrokerConformance):
     @pytest.fixture
     def broker(self, durable_redis: RedisServer) -> Broker:
-        return RedisBroker(host="127.0.0.1", port=durable_redis.port, password=SecretStr(PASSWORD))
+        return RedisBroker(
+            host="127.0.0.1",
+            port=durable_redis.port,
+            username=USER,
+            password=SecretStr(PASSWORD),
+        )
 
     @pytest.fixture
     def server(self, durable_redis: RedisServer) -> ServerHandle:
@@ -48,7 +55,12 @@ class TestRedisBroker(BrokerConformance):
 
     @pytest.fixture
     def wrong_credentials(self, durable_redis: RedisServer) -> Refusal:
-        broker = RedisBroker(host="127.0.0.1", port=durable_redis.port, password=SecretStr("wrong"))
+        broker = RedisBroker(
+            host="127.0.0.1",
+            port=durable_redis.port,
+            username=USER,
+            password=SecretStr("wrong"),
+        )
         return Refusal(broker, BrokerRefusedError, "check `username` and `password`")
 
     @pytest.fixture

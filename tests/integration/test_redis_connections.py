@@ -14,15 +14,11 @@ from blocks.errors import BrokerRefusedError, BrokerUnavailableError
 from blocks.message import Done, Message, Outcome
 from blocks.redis_broker import RedisBroker
 from tests.servers.ports import free_port
+from tests.servers.redis_rights import user
 from tests.servers.redis_server import RedisServer
 from tests.waiting import eventually
 
 WAIT = timedelta(seconds=5)
-#: The least that a user needs; `RedisBroker` documents it.
-RIGHTS = (
-    *("on", ">rights", "~orders*", "+@connection", "+@stream", "+@sortedset"),
-    *("+eval", "+evalsha", "+time"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +90,8 @@ async def test_a_missing_unix_socket_is_unavailable(tmp_path: Path):
 
 async def test_a_user_may_use_the_queues_that_its_rights_name_and_no_others(server: RedisServer):
     async with Redis(port=server.port) as redis:
-        await redis.execute_command("ACL", "SETUSER", "worker", *RIGHTS)
+        rights = user("worker", "rights", "orders*").split()[1:]
+        await redis.execute_command("ACL", "SETUSER", *rights)
     broker = RedisBroker(
         host="127.0.0.1", port=server.port, username="worker", password=SecretStr("rights")
     )

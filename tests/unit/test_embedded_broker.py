@@ -1,5 +1,6 @@
 """The embedded broker's own block: URLs, file, errors; the queue itself is held to the suite."""
 
+import asyncio
 import shutil
 import sqlite3
 import stat
@@ -123,7 +124,22 @@ async def test_a_file_of_a_newer_release_is_refused_with_the_remedy(broker: Embe
         await publish_one(broker)
 
 
-@pytest.mark.parametrize("version", [0, 1, 7])
+async def test_a_file_of_an_older_release_keeps_what_it_holds_and_learns_the_rest(
+    broker: EmbeddedBroker,
+):
+    await publish_one(broker)
+    connection = sqlite3.connect(broker.path)
+    connection.executescript("DROP TABLE subscriptions; PRAGMA user_version = 1")
+    connection.close()
+    await asyncio.gather(*(publish_one(broker) for _ in range(4)))
+    async with broker.connect() as session:
+        await session.subscribe("jobs", "news")
+        await session.broadcast("news", [Message(body=b"new")])
+        taken = await session.receive("jobs", max_messages=9, wait=AT_ONCE)
+    assert [one.body for one in taken] == [b"kept"] * 5 + [b"new"]
+
+
+@pytest.mark.parametrize("version", [0, 1, 2, 7])
 async def test_the_database_of_another_application_is_left_alone(
     broker: EmbeddedBroker, version: int
 ):

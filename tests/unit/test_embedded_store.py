@@ -73,6 +73,8 @@ async def drain(session: Session, batch: int = 50) -> int:
         sql.OLDEST_TIMED,
         sql.BROWSE_DEAD,
         sql.DELETE_DEAD,
+        sql.SUBSCRIBERS,
+        sql.PATTERNS,
     ],
 )
 def test_no_statement_walks_over_the_table_or_sorts(connection: sqlite3.Connection, statement: str):
@@ -81,6 +83,7 @@ def test_no_statement_walks_over_the_table_or_sorts(connection: sqlite3.Connecti
     values = values or dict.fromkeys(names, 1)
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
     assert not [step for step in plan if step.startswith(("SCAN messages", "SCAN dead"))]
+    assert not [step for step in plan if step == "SCAN subscriptions"]
     assert not [step for step in plan if "TEMP B-TREE" in step]
 
 

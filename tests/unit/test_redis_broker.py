@@ -71,7 +71,8 @@ def test_ten_priorities_fall_into_three_bands():
 def test_a_queue_lies_at_keys_that_begin_with_its_name():
     keys = keys_of("{orders}")
     assert keys.bands == ("{orders}:high", "{orders}", "{orders}:low")
-    assert keys.all == (*keys.bands, "{orders}:delayed", "{orders}:dead")
+    beside = ("{orders}:delayed", "{orders}:dead", "{orders}:topics", "{orders}:rate")
+    assert keys.all == (*keys.bands, *beside)
 
 
 @pytest.mark.parametrize("name", ["orders:high", "orders:low", "orders:delayed", "orders:dead"])

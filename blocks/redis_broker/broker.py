@@ -14,7 +14,8 @@ What all groups have taken is dropped at once.
 
 Scripts written in Lua do every step that has to be atomic. A user with ACLs needs
 `~orders* +@connection +@stream +@sortedset +sadd +smembers +exists +eval +evalsha +time`, and
-`~news:topic` for each topic; `dead_letters_max_bytes` needs `+memory|usage`.
+`~news:topic` for each topic; `max_per_second` needs `+get +set`,
+`dead_letters_max_bytes` needs `+memory|usage`.
 
 What Redis promises is a matter of its configuration. `publish` returns once Redis has answered:
 with `appendonly yes` and `appendfsync always` the message is on the disk then; with `everysec` a
@@ -45,6 +46,9 @@ from blocks.redis_broker.limits import Limits
 from blocks.redis_broker.reader import Member
 from blocks.redis_broker.session import RedisSession
 from blocks.redis_broker.wire import Endpoint, Wire
+
+#: Fields that a URL can set by its query.
+_OPTIONS: Final = ("db", "group", "lease_seconds", "max_per_second")
 
 _CAPABILITIES: Final = Capabilities(
     priority_levels=3,
@@ -104,6 +108,15 @@ class RedisBroker(Broker):
         description="How long Redis may take for an answer before it counts as unreachable.",
     )
 
+    max_per_second: float | None = Field(
+        default=None,
+        ge=0.001,
+        le=100_000,
+        description=(
+            "Deliveries of a queue in a second, by all consumers together; after a pause those of "
+            "one second come at once. Give every block of a queue the same. Default: no limit."
+        ),
+    )
     dead_letters_max_age_days: float | None = Field(
         default=None,
         gt=0,
@@ -133,7 +146,7 @@ class RedisBroker(Broker):
     def from_url(cls, url: str) -> Self:
         """Build the block from `redis://user:password@host:6379/0`, `rediss://…` or `unix:///path`.
 
-        `?db=`, `?group=` and `?lease_seconds=` set those fields.
+        `?db=`, `?group=`, `?lease_seconds=` and `?max_per_second=` set those fields.
 
         Raises:
             BrokerConfigurationError: A part of the URL is wrong; the message never quotes it.
@@ -195,6 +208,7 @@ class RedisBroker(Broker):
         return Limits(
             dead_letters_max_age=None if days is None else timedelta(days=days),
             dead_letters_max_bytes=self.dead_letters_max_bytes,
+            max_per_second=self.max_per_second,
         )
 
     def _member(self) -> Member:
@@ -205,10 +219,10 @@ class RedisBroker(Broker):
 def _fields(url: str) -> dict[str, object]:
     parts = urlsplit(url)
     fields: dict[str, object] = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
-    if unknown := fields.keys() - {"db", "group", "lease_seconds"}:
+    if unknown := fields.keys() - set(_OPTIONS):
         raise BrokerConfigurationError(
             f"the Redis URL has unknown options {', '.join(sorted(unknown))}; "
-            "db, group and lease_seconds can be set there"
+            f"{', '.join(_OPTIONS)} can be set there"
         )
     if parts.username:
         fields["username"] = unquote(parts.username)

@@ -1,6 +1,8 @@
 """Taking messages: what ended leases left behind, what is due, what is ready, and waiting."""
 
+import asyncio
 import logging
+import random
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -53,7 +55,8 @@ class _Look:
     """What was found, and how to wait where nothing was."""
 
     taken: list[Delivery]
-    #: In how many seconds the next delayed message is due; None where there is none.
+    #: In how many seconds the next delayed message is due, or the rate limit allows the next one;
+    #: None where nothing is known to come.
     due_in: float | None
     #: Stream → the entry id after which there is news; empty where a blocking read may take it.
     watch: dict[bytes, bytes]
@@ -110,6 +113,8 @@ class Reader:
             seconds = min(left, look.due_in or _LOOK_AGAIN, _LOOK_AGAIN)
             if look.watch:
                 await self._wire.watch(look.watch, wait=seconds)
+            elif self._limits.interval_us:
+                await asyncio.sleep(_with_jitter(seconds))
             elif woken := await self._block(wanted, seconds):
                 return await self._fill(wanted, woken)
 
@@ -118,8 +123,9 @@ class Reader:
         member, keys = self._member, wanted.keys
         lease, everybody = milliseconds(member.lease), int(self._is_time_for_leases(keys.queue))
         names = (member.group, member.consumer)
-        limits = (wanted.most, BATCH_BYTES, wanted.bands)
-        arguments = (*names, lease, *limits, everybody, keys.queue)
+        most = (wanted.most, BATCH_BYTES, wanted.bands)
+        rate = (self._limits.interval_us, self._limits.burst)
+        arguments = (*names, lease, *most, everybody, keys.queue, *rate)
         due_in, *packed, watch = await self._run(Script.RECEIVE, keys, arguments)
         return _Look(
             taken=[to_delivery(keys.queue, *entry) for entry in _unpack(*packed)],
@@ -229,6 +235,11 @@ def _unpack(shape: bytes, content: bytes) -> Iterator[tuple[Receipt, Fields]]:
             at += length
         fields = dict(zip(parts[1::2], parts[2::2], strict=True))
         yield Receipt(band, parts[0].decode(), count), fields
+
+
+def _with_jitter(seconds: float) -> float:
+    """A time to sleep, such that of several sleepers it isn't always the same one who is first."""
+    return seconds + random.uniform(0, min(seconds / 4, 0.02))  # noqa: S311 - nothing is secret
 
 
 def _receipt(delivery: Delivery) -> Receipt:

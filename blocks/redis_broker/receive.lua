@@ -1,12 +1,13 @@
 -- Takes what may be taken now: ended leases first, then due and ready messages, highest band first.
 -- ARGV: group, consumer, lease of foreign consumers in ms, most messages, most bytes, lowest band,
--- whether to look at everybody's leases (1) or only at what was released (0), queue.
--- Returns: ms until the next delayed message or -1, the shape, the content, what to watch.
+-- whether to look at everybody's leases (1) or only at what was released (0), queue, µs between two
+-- deliveries or 0 for no limit, most deliveries in one burst.
+-- Returns: ms until more may be there or -1, the shape, the content, what to watch.
 -- The content is all entry ids and fields in one string, and the shape says in numbers how to cut it:
 -- for each entry its band, its delivery count, the number of its parts, and the length of each (id,
 -- name, value, name, …). Clients parse that in a tenth of the time that they need for nested lists.
--- What to watch, where nothing was taken and the queue has topics: streams, each with the id after
--- which an entry is news.
+-- What to watch, where nothing was there and a blocking read might not take it: streams, each with the
+-- id after which an entry is news.
 local group, consumer, default_lease = ARGV[1], ARGV[2], ARGV[3]
 local most, budget = tonumber(ARGV[4]), tonumber(ARGV[5])
 local lowest, everybody, queue = tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8]
@@ -14,7 +15,26 @@ local lowest, everybody, queue = tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8]
 local MOVES, move_budget = 200, budget
 -- Rows of a pending list looked at in one go.
 local ROWS = 25
+local interval, burst = tonumber(ARGV[9]), tonumber(ARGV[10])
 local taken, shape, content = 0, {}, {}
+
+-- The rate limit is a generic cell rate algorithm: every delivery moves a mark on by the interval, and
+-- may do so until now. It lags behind by a burst at most; the clock may have been set back.
+local mark, was_ahead = nil, false
+if interval > 0 then
+  mark = math.max(tonumber(redis.call('GET', RATE) or '') or 0, now_us - burst * interval)
+  was_ahead = mark > now_us
+  mark = math.min(mark, now_us)
+  most = math.min(most, math.floor((now_us - mark) / interval))
+end
+local exhausted = most == 0
+
+local function move_mark()
+  if not mark or (taken == 0 and not was_ahead) then return end
+  mark = mark + taken * interval
+  local lifetime = math.ceil(burst * interval / 1000) + 1
+  redis.call('SET', RATE, string.format('%d', mark), 'PX', string.format('%d', lifetime))
+end
 
 local function add_part(part)
   shape[#shape + 1] = #part
@@ -124,7 +144,8 @@ end
 
 local function news(positions)
   local watch = {}
-  if taken > 0 or #positions == 0 then return watch end
+  local may_block = interval == 0 and #positions == 0
+  if taken > 0 or exhausted or may_block then return watch end
   for band = 1, lowest do
     local mine = group_named(groups_of(KEYS[band]), group)
     positions[#positions + 1] = {KEYS[band], mine['last-delivered-id']}
@@ -162,4 +183,6 @@ for band = 1, lowest do read_ready(band) end
 local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
 local due_in = -1
 if first[2] then due_in = math.max(0, tonumber(first[2]) - now_ms) end
+move_mark()
+if exhausted then due_in = math.ceil((mark + interval - now_us) / 1000) end
 return {due_in, table.concat(shape, ' '), table.concat(content), news(positions)}

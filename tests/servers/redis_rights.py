@@ -4,6 +4,8 @@ from typing import Final
 
 #: What the documentation says.
 COMMANDS: Final = "+@connection +@stream +@sortedset +sadd +smembers +exists +eval +evalsha +time"
+#: What `max_per_second` needs beside it.
+RATE: Final = "+get +set"
 #: What `dead_letters_max_bytes` needs beside it.
 MEMORY: Final = "+memory|usage"
 

@@ -14,6 +14,7 @@ from blocks.errors import BrokerConfigurationError, BrokerUnavailableError
 PROVIDERS: Final[Mapping[str, str]] = {
     "embedded-broker": "blocks.embedded_broker:EmbeddedBroker",
     "redis-broker": "blocks.redis_broker:RedisBroker",
+    "sqs-broker": "blocks.sqs_broker:SqsBroker",
 }
 
 #: URL scheme → block type slug.
@@ -21,6 +22,7 @@ SCHEMES: Final[Mapping[str, str]] = {
     "embedded": "embedded-broker",
     "redis": "redis-broker",
     "rediss": "redis-broker",
+    "sqs": "sqs-broker",
     "unix": "redis-broker",
 }
 

@@ -14,6 +14,7 @@ from blocks.errors import BrokerConfigurationError, BrokerUnavailableError
 PROVIDERS: Final[Mapping[str, str]] = {
     "embedded-broker": "blocks.embedded_broker:EmbeddedBroker",
     "redis-broker": "blocks.redis_broker:RedisBroker",
+    "rabbitmq-broker": "blocks.rabbitmq_broker:RabbitMQBroker",
 }
 
 #: URL scheme → block type slug.
@@ -22,6 +23,8 @@ SCHEMES: Final[Mapping[str, str]] = {
     "redis": "redis-broker",
     "rediss": "redis-broker",
     "unix": "redis-broker",
+    "amqp": "rabbitmq-broker",
+    "amqps": "rabbitmq-broker",
 }
 
 

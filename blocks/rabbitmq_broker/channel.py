@@ -3,18 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
-from pika.channel import Channel as DriverChannel
-
+from blocks.rabbitmq_broker.connection import DeliveringChannel
 from blocks.rabbitmq_broker.driver import Answer, Driver
 
 #: Sends a method on the driver's channel, which calls back with the broker's reply.
-Call = Callable[[DriverChannel, Callable[[Any], None]], object]
+Call = Callable[[DeliveringChannel, Callable[[Any], None]], object]
 
 
 class Channel:
     """One of a connection's channels; a call that the broker refuses closes it for good."""
 
-    def __init__(self, raw: DriverChannel, driver: Driver, timeout: float) -> None:
+    def __init__(self, raw: DeliveringChannel, driver: Driver, timeout: float) -> None:
         """Take an open channel. In the driver's thread."""
         self.raw = raw
         self._driver = driver

@@ -1,6 +1,7 @@
 """pika's connection, with three things mended that a consumer of others' messages depends on."""
 
 import struct
+from collections.abc import Callable
 from typing import Any, Final
 
 from pika import BasicProperties, SelectConnection, frame, spec
@@ -39,16 +40,22 @@ class Connection(SelectConnection):
         return end, frame.Header(channel, body_size, read_properties(content[_CONTENT_SIZE:]))
 
     def _create_channel(self, channel_number: int, on_open_callback: Any) -> Channel:
-        return _Channel(self, channel_number, on_open_callback)
+        return DeliveringChannel(self, channel_number, on_open_callback)
 
 
-class _Channel(Channel):
+class DeliveringChannel(Channel):
+    """A channel that hands on whatever is delivered, whichever consumer it was for.
+
+    pika rejects what comes while a consumer is being cancelled, which quorum queues count as a
+    delivery that failed; and forgets what comes after that, so that it belongs to nobody.
+    """
+
+    #: Told of each delivery.
+    on_delivery: Callable[[spec.Basic.Deliver, BasicProperties, bytes], None] | None = None
+
     def _on_deliver(self, method_frame: Any, header_frame: Any, body: bytes) -> None:
-        # While a consumer is being cancelled pika rejects what still comes for it, which quorum
-        # queues count as a delivery that failed.
-        consumer = self._consumers.get(method_frame.method.consumer_tag)
-        if consumer is not None:
-            consumer(self, method_frame.method, header_frame.properties, body)
+        if self.on_delivery is not None:
+            self.on_delivery(method_frame.method, header_frame.properties, body)
 
 
 def read_properties(encoded: bytes) -> BasicProperties:

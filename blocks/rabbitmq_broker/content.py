@@ -138,9 +138,7 @@ def to_delivery(queue: str, incoming: Incoming, receipt: object, *, prioritised:
     )
 
 
-def to_dead_letter(
-    queue: str, incoming: Incoming, handle: str, *, prioritised: bool
-) -> DeadLetter:
+def to_dead_letter(queue: str, incoming: Incoming, handle: str, *, prioritised: bool) -> DeadLetter:
     """Read a dead letter: one of ours, or one that RabbitMQ or anybody else put there."""
     properties, own = incoming.properties, _headers_of(incoming)
     reason, died = _death(own)

@@ -27,7 +27,7 @@ from blocks.rabbitmq_broker.sender import Sender
 from blocks.rabbitmq_broker.topology import Topology
 
 _PAGE: Final = 1_000
-_LOOK_AGAIN_SECONDS: Final = 0.05
+_LOOK_AGAIN_SECONDS: Final = 0.02
 #: Longer than anybody looks.
 _LEASE_SECONDS: Final = 3_600.0
 
@@ -75,17 +75,31 @@ class DeadLetters:
         await self._topology.ensure(queue)
         async with self._looking, self._locked(queue):
             channel = await self._link.channel()
-            reader = Reader(self._link, channel, dead_queue(queue), _LEASE_SECONDS)
+            name = dead_queue(queue)
+            reader = Reader(self._link, channel, name, lease=_LEASE_SECONDS)
             await reader.open()
             try:
                 letters: list[Incoming] = []
-                while page := await reader.take(_PAGE, 0, asyncio.Event()):
+                total = await self._topology.count(name) or 0
+                while (missing := total - len(letters)) > 0:
+                    most = min(missing, _PAGE)
+                    page = await reader.take(most, self._link.timeout, asyncio.Event())
                     letters += page
+                    if not page:
+                        break
                 yield reader, _by_handle(letters)
             finally:
                 if reader.is_open:
-                    await reader.finish(back=[one.tag for one in await reader.held()])
-                    await reader.close()
+                    await self._give_back(name, reader)
+
+    async def _give_back(self, name: str, reader: Reader) -> None:
+        """Requeue what is left, and wait until it can be seen again."""
+        held = await reader.held()
+        await reader.finish(back=[one.tag for one in held])
+        await reader.close()
+        deadline = time.monotonic() + self._link.timeout
+        while (await self._topology.count(name) or 0) < len(held) and time.monotonic() < deadline:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     @asynccontextmanager
     async def _locked(self, queue: str) -> AsyncGenerator[None]:

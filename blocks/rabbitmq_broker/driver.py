@@ -62,6 +62,10 @@ class Driver:
 
     def start(self) -> None:
         """Begin to serve."""
+        # pika logs each attempt to connect that fails by a dozen errors; they are raised here.
+        driver_logger = logging.getLogger("pika")
+        if driver_logger.level == logging.NOTSET:
+            driver_logger.setLevel(logging.CRITICAL)
         self._thread.start()
 
     def post(self, work: Callable[[], object]) -> None:

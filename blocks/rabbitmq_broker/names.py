@@ -39,7 +39,9 @@ def check_queue(queue: str) -> str:
     """
     _check(queue, "queue name", _LONGEST_QUEUE)
     if queue.startswith("amq."):
-        raise QueueNameError(f"the queue name {queue!r} begins with `amq.`, which is RabbitMQ's own")
+        raise QueueNameError(
+            f"the queue name {queue!r} begins with `amq.`, which is RabbitMQ's own"
+        )
     if queue.endswith(_SUFFIXES) or ".delay." in queue:
         raise QueueNameError(
             f"the queue name {queue!r} is that of another queue's dead or delayed messages; give a "

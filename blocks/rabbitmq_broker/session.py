@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -127,10 +128,10 @@ class RabbitMQSession:
             await self._topology.delayed(queue),
         )
         reader = self._readers.get(queue)
-        held = await reader.held() if reader is not None and reader.is_open else []
+        held, waiting = await reader.counts() if reader is not None and reader.is_open else (0, 0)
         return Depth(
-            ready=ready or 0,
-            in_flight=len(held),
+            ready=(ready or 0) + waiting,
+            in_flight=held,
             delayed=delayed,
             dead=dead or 0,
             oldest_age=None,
@@ -162,7 +163,14 @@ class RabbitMQSession:
         await self._topology.ensure(queue)
         reader = self._readers.get(queue)
         if reader is None or not reader.is_open:
-            reader = Reader(self._link, await self._link.channel(), queue, self._lease)
+            loop = asyncio.get_running_loop()
+            reader = Reader(
+                self._link,
+                await self._link.channel(),
+                queue,
+                lease=self._lease,
+                on_leftover=lambda late: _call(loop, self._return_leftover, queue, late),
+            )
             await reader.open()
             self._readers[queue] = reader
         return reader
@@ -183,20 +191,37 @@ class RabbitMQSession:
         self, queue: str, reader: Reader, taking: "asyncio.Task[list[Incoming]]"
     ) -> None:
         try:
-            await self._settler.give_back(self._deliveries(queue, reader, await taking))
+            taken = [*await taking, *await reader.rest()]
+            await self._settler.give_back(self._deliveries(queue, reader, taken))
         except BrokerError as error:
             _logger.warning("What a cancelled call had taken comes again later: %s", error)
 
     async def _give_back_everything(self) -> None:
         for queue, reader in self._readers.items():
             if reader.is_open:
-                held = await reader.held()
-                await self._settler.give_back(self._deliveries(queue, reader, held))
+                await reader.rest()
+                held = self._deliveries(queue, reader, await reader.held())
+                await self._settler.give_back(held)
+
+    def _return_leftover(self, queue: str, reader: Reader) -> None:
+        """Give back what has come, and nobody has asked for."""
+
+        async def give_back() -> None:
+            with suppress(BrokerError):
+                rest = self._deliveries(queue, reader, await reader.rest())
+                await self._settler.give_back(rest)
+
+        self._spawn(give_back())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _call(loop: asyncio.AbstractEventLoop, call: Any, *arguments: Any) -> None:
+    with suppress(RuntimeError):  # the event loop has been closed meanwhile
+        loop.call_soon_threadsafe(call, *arguments)
 
 
 def _raised_if_all_failed(outcomes: Sequence[Published]) -> Sequence[Published]:

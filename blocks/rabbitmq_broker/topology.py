@@ -104,7 +104,9 @@ class Topology:
                 await self._make_ladder(channel, queue, range(there, wanted))
         else:
             names = [delay_queue(queue, ladder.STEPS[number]) for number in delay.steps]
-            if missing := [f"the queue {name!r}" for name in names if await self.count(name) is None]:
+            if missing := [
+                f"the queue {name!r}" for name in names if await self.count(name) is None
+            ]:
                 raise self._missing(missing)
         self._steps[queue] = max(wanted, self._steps.get(queue, 0))
 
@@ -244,6 +246,4 @@ async def _bind(
 
 
 async def _bind_exchange(channel: Channel, target: str, source: str, key: str) -> None:
-    await channel.call(
-        lambda raw, reply: raw.exchange_bind(target, source, key, callback=reply)
-    )
+    await channel.call(lambda raw, reply: raw.exchange_bind(target, source, key, callback=reply))

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,14 +72,16 @@ class RabbitMQServer(ServerProcess):
     def ready(self) -> bool:
         import pika
 
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            pass  # pika would log each refusal at length
         login = pika.PlainCredentials(self.username, self.password)
         parameters = pika.ConnectionParameters("127.0.0.1", self.port, credentials=login)
         pika.BlockingConnection(parameters).close()
         return True
 
     def settle(self) -> None:
-        """Have on the disk what was declared: Mnesia writes it seconds later by itself."""
-        self.control("eval", "mnesia:dump_log().")
+        """Have on the disk which queues there are: by itself RabbitMQ writes that seconds later."""
+        self.control("eval", "mnesia:dump_log(), [dets:sync(Table) || Table <- dets:all()].")
 
     def control(self, *arguments: str) -> str:
         """Run `rabbitmqctl`, and return what it printed."""

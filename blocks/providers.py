@@ -14,6 +14,7 @@ from blocks.errors import BrokerConfigurationError, BrokerUnavailableError
 PROVIDERS: Final[Mapping[str, str]] = {
     "embedded-broker": "blocks.embedded_broker:EmbeddedBroker",
     "redis-broker": "blocks.redis_broker:RedisBroker",
+    "rabbitmq-broker": "blocks.rabbitmq_broker:RabbitMQBroker",
     "sqs-broker": "blocks.sqs_broker:SqsBroker",
 }
 
@@ -24,6 +25,8 @@ SCHEMES: Final[Mapping[str, str]] = {
     "rediss": "redis-broker",
     "sqs": "sqs-broker",
     "unix": "redis-broker",
+    "amqp": "rabbitmq-broker",
+    "amqps": "rabbitmq-broker",
 }
 
 

@@ -158,9 +158,8 @@ class PublishingConformance(BrokerFixtures):
             assert isinstance(outcome.error, UnsupportedError)
             return
         lowest = 9 if broker.capabilities.priority_levels > 1 else 4
-        [late, early] = await publish(
-            session, queue, delayed, Message(body=b"now", priority=lowest)
-        )
+        now = Message(body=b"now", priority=lowest)
+        [late, early] = await publish(session, queue, delayed, now)
         [first] = await take(session, queue, 1)
         assert first.id == early
         await settle(session, Done(), first)

@@ -19,10 +19,12 @@ class Program:
     package: str
     #: A glob below / of folders that are not on PATH; the last match in order wins.
     folders: str | None = None
+    #: What is on PATH is a wrapper that insists on a user of its own.
+    wrapped: bool = False
 
     def find(self) -> Path | None:
         """The executable's path, or None where it is not installed."""
-        if on_path := shutil.which(self.name):
+        if not self.wrapped and (on_path := shutil.which(self.name)):
             return Path(on_path)
         found = sorted(Path("/").glob(f"{self.folders}/{self.name}")) if self.folders else []
         return found[-1] if found else None
@@ -46,9 +48,15 @@ NODE = Program(name="node", package="nodejs")
 NPM = Program(name="npm", package="npm")
 PDFTOTEXT = Program(name="pdftotext", package="poppler-utils")
 POSTGRES = Program(name="postgres", package="postgresql", folders="usr/lib/postgresql/*/bin")
+RABBITMQ = Program(
+    name="rabbitmq-server", package="rabbitmq-server", folders="usr/lib/rabbitmq/bin", wrapped=True
+)
+RABBITMQCTL = Program(
+    name="rabbitmqctl", package="rabbitmq-server", folders="usr/lib/rabbitmq/bin", wrapped=True
+)
 
 #: Everything `python -m tests.servers.install` sees to. A new provider adds its line here.
-PROGRAMS = (REDIS, INITDB, POSTGRES, PDFTOTEXT, NODE, NPM)
+PROGRAMS = (REDIS, INITDB, POSTGRES, PDFTOTEXT, NODE, NPM, RABBITMQ, RABBITMQCTL)
 
 
 def missing_packages() -> list[str]:

@@ -14,11 +14,14 @@ from blocks.errors import BrokerConfigurationError, BrokerUnavailableError
 PROVIDERS: Final[Mapping[str, str]] = {
     "embedded-broker": "blocks.embedded_broker:EmbeddedBroker",
     "redis-broker": "blocks.redis_broker:RedisBroker",
+    "kafka-broker": "blocks.kafka_broker:KafkaBroker",
 }
 
 #: URL scheme → block type slug.
 SCHEMES: Final[Mapping[str, str]] = {
     "embedded": "embedded-broker",
+    "kafka": "kafka-broker",
+    "kafka+ssl": "kafka-broker",
     "redis": "redis-broker",
     "rediss": "redis-broker",
     "unix": "redis-broker",

@@ -41,6 +41,8 @@ class Program:
 
 
 REDIS = Program(name="redis-server", package="redis-server")
+JAVA = Program(name="java", package="default-jre-headless")
+MAVEN = Program(name="mvn", package="maven")
 INITDB = Program(name="initdb", package="postgresql", folders="usr/lib/postgresql/*/bin")
 NODE = Program(name="node", package="nodejs")
 NPM = Program(name="npm", package="npm")
@@ -48,7 +50,7 @@ PDFTOTEXT = Program(name="pdftotext", package="poppler-utils")
 POSTGRES = Program(name="postgres", package="postgresql", folders="usr/lib/postgresql/*/bin")
 
 #: Everything `python -m tests.servers.install` sees to. A new provider adds its line here.
-PROGRAMS = (REDIS, INITDB, POSTGRES, PDFTOTEXT, NODE, NPM)
+PROGRAMS = (REDIS, JAVA, MAVEN, INITDB, POSTGRES, PDFTOTEXT, NODE, NPM)
 
 
 def missing_packages() -> list[str]:

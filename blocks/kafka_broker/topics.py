@@ -3,6 +3,7 @@
 Blocking, each call for the time-out at most.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
@@ -29,6 +30,8 @@ Committed = Mapping[Place, tuple[int, str]]
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _MISSING: Final = "UNKNOWN_TOPIC_OR_PART"
+_NO_LEADER: Final = ("NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", _MISSING)
+_LEADERS_TAKE: Final = 0.02
 _EXISTS: Final = "TOPIC_ALREADY_EXISTS"
 _INTERNAL: Final = {"max.message.bytes": str(MAX_RECORD_BYTES)}
 
@@ -170,17 +173,24 @@ class Topics:
 
     def _offsets(self, places: Iterable[Place], spec: OffsetSpec) -> dict[Place, int]:
         wanted = {TopicPartition(*place): spec for place in places}
-        if not wanted:
-            return {}
-        futures = self._wire.admin.list_offsets(
-            wanted,
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=self._timeout,
-        )
-        return {
-            (one.topic, one.partition): self._result(future).offset
-            for one, future in futures.items()
-        }
+        deadline = time.monotonic() + self._timeout
+        while wanted:
+            futures = self._wire.admin.list_offsets(
+                wanted,
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=self._timeout,
+            )
+            try:
+                return {
+                    (one.topic, one.partition): future.result(self._timeout + 1).offset
+                    for one, future in futures.items()
+                }
+            except (KafkaException, TimeoutError) as error:
+                # A topic that was just made has no leaders for a moment.
+                if name_of(error) not in _NO_LEADER or time.monotonic() > deadline:
+                    raise self._wire.told(error) from error
+                time.sleep(_LEADERS_TAKE)
+        return {}
 
     def _result(self, future: "Future[T]") -> T:
         try:

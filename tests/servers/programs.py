@@ -43,6 +43,8 @@ class Program:
 
 
 REDIS = Program(name="redis-server", package="redis-server")
+JAVA = Program(name="java", package="default-jre-headless")
+MAVEN = Program(name="mvn", package="maven")
 INITDB = Program(name="initdb", package="postgresql", folders="usr/lib/postgresql/*/bin")
 NODE = Program(name="node", package="nodejs")
 NPM = Program(name="npm", package="npm")
@@ -56,7 +58,7 @@ RABBITMQCTL = Program(
 )
 
 #: Everything `python -m tests.servers.install` sees to. A new provider adds its line here.
-PROGRAMS = (REDIS, INITDB, POSTGRES, PDFTOTEXT, NODE, NPM, RABBITMQ, RABBITMQCTL)
+PROGRAMS = (REDIS, INITDB, POSTGRES, PDFTOTEXT, NODE, NPM, JAVA, MAVEN, RABBITMQ, RABBITMQCTL)
 
 
 def missing_packages() -> list[str]:

@@ -81,7 +81,10 @@ class KafkaBroker(Broker):
         description="Partitions of a queue that is made: so many consumers can share it.",
     )
     replication_factor: int = Field(
-        default=-1, ge=-1, le=32_767, description="Copies of what is made; -1 for the cluster's own."
+        default=-1,
+        ge=-1,
+        le=32_767,
+        description="Copies of what is made; -1 for the cluster's own.",
     )
     retention_hours: float = Field(
         default=168.0,

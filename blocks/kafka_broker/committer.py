@@ -20,7 +20,6 @@ from blocks.kafka_broker.wire import Consumer, Producer, TopicPartition, Wire
 Offsets = Mapping[Place, tuple[int, str]]
 
 
-
 class RegroupingError(BrokerUnavailableError):
     """The group is about to say whose the partitions are; nothing was written."""
 
@@ -152,5 +151,3 @@ def _positions(offsets: Offsets) -> list[TopicPartition]:
         TopicPartition(topic, partition, offset, metadata)
         for (topic, partition), (offset, metadata) in offsets.items()
     ]
-
-

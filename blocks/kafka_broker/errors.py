@@ -59,7 +59,9 @@ def translate(error: Any, address: str) -> BrokerError:
     if advice := _REFUSED.get(name):
         return BrokerRefusedError(f"{address} refused: {text}; {advice}")
     if name in _UNKNOWN_TOPIC:
-        return UnroutableError(f"{address}: {text}; make the topic, or let `declare_topics` be true")
+        return UnroutableError(
+            f"{address}: {text}; make the topic, or let `declare_topics` be true"
+        )
     if name in ("INVALID_TOPIC_EXCEPTION", "_INVALID_ARG") and "opic" in text:
         return QueueNameError(f"{address}: {text}; give another name")
     if name == "INVALID_SESSION_TIMEOUT":

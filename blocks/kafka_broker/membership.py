@@ -66,9 +66,7 @@ class Membership:
         self._leave_now = self._closing = False
         self._awake = threading.Event()
         self.trouble: BrokerError | None = None
-        self._thread = threading.Thread(
-            target=self._run, name=f"kafka-{topics.queue}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name=f"kafka-{topics.queue}", daemon=True)
         self._thread.start()
 
     def subscribe(self, topic: str) -> None:

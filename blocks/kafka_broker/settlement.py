@@ -61,9 +61,7 @@ class Settlement:
     def _go_back(self, holding: Holding, deliveries: int, after: timedelta) -> None:
         if after > AT_ONCE:
             topic, due = self.topics.retry_for(after), now_ms() + milliseconds(after)
-            self.records.append(
-                record.moved(holding.entry, topic, deliveries=deliveries, due=due)
-            )
+            self.records.append(record.moved(holding.entry, topic, deliveries=deliveries, due=due))
             self._end(holding)
         elif holding.shelf is None:
             self.records.append(

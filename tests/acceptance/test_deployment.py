@@ -23,6 +23,7 @@ from tests.servers.prefect_server import PrefectServer
 DEPLOYMENTS = {
     "consume-embedded/jobs",
     "consume-redis/jobs",
+    "consume-rabbitmq/jobs",
     "consume-sqs/jobs",
     "noop/noop",
     "recover/recover",

@@ -4,10 +4,11 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from tests.servers.fauxqs_server import FauxqsServer
 from tests.servers.process import ServerProcess
 from tests.servers.proxies.tcp_proxy import TcpProxy
+from tests.servers.rabbitmq_server import RabbitMQServer
 from tests.servers.redis_server import RedisServer
 
 
@@ -23,6 +24,9 @@ class BrokerKind:
 
 BROKERS: Mapping[str, BrokerKind] = {
     "redis": BrokerKind(make=lambda: RedisServer(durable=True)),
+    "rabbitmq": BrokerKind(make=RabbitMQServer),
+    # An emulator, all in memory.
+    "sqs": BrokerKind(make=FauxqsServer, keeps_messages=False),
 }
 #: Every provider; the embedded one is no server.
 PROVIDERS: tuple[str, ...] = (*BROKERS, "embedded")
@@ -55,10 +59,9 @@ def struck_broker(provider: str, folder: Path) -> Generator[Struck]:
 
 
 def _reached_by(server: ServerProcess) -> tuple[str, int]:
-    url = str(getattr(server, "url"))  # noqa: B009 — only some kinds of servers are brokers
-    port = urlsplit(url).port
-    assert port is not None, url
-    return url, port
+    """Only some kinds of servers are brokers, and these have a URL and a port."""
+    attributes = vars(server)
+    return str(attributes["url"]), int(attributes["port"])
 
 
 def _by_way_of(wire: int, url: str, port: int) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.servers.fauxqs_server import REGION, FauxqsServer
+from tests.servers.moto_server import MotoServer
 from tests.servers.postgres_databases import PostgresDatabases
 from tests.servers.postgres_server import PostgresServer
 from tests.servers.prefect_database import postgres_database
@@ -36,6 +38,29 @@ def redis_url(request: pytest.FixtureRequest) -> str:
         return url
     server: RedisServer = request.getfixturevalue("redis_server")
     return server.url
+
+
+@pytest.fixture(scope="session")
+def fauxqs_server() -> Iterator[FauxqsServer]:
+    """A fast emulator of SQS that the tests started."""
+    with FauxqsServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sqs_url(request: pytest.FixtureRequest) -> str:
+    """Any SQS: the one at NOA_TEST_SQS_ENDPOINT, or else the tests' own emulator."""
+    if endpoint := os.environ.get("NOA_TEST_SQS_ENDPOINT"):
+        return f"sqs://test:test@{REGION}?endpoint={endpoint}"
+    server: FauxqsServer = request.getfixturevalue("fauxqs_server")
+    return server.url
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[MotoServer]:
+    """A thorough emulator of AWS that the tests started."""
+    with MotoServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

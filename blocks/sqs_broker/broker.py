@@ -79,11 +79,11 @@ class SqsBroker(Broker):
         default=True, description="Queues and topics may be made; else they are only checked."
     )
     max_receive_count: int = Field(
-        default=100,
-        ge=1,
+        default=1_000,
+        ge=10,
         le=1_000,
-        description="After so many deliveries SQS itself moves a message to the dead letters; keep "
-        "it above `bridge.max_deliveries`, which gives the reason.",
+        description="After so many receives SQS itself moves a message to the dead letters; keep "
+        "it well above `bridge.max_deliveries`, which comes first and gives the reason.",
     )
     sse_sqs: bool | None = Field(
         default=None, description="Encryption at rest with SQS's own keys (SSE-SQS)."

@@ -64,6 +64,7 @@ class QueueMissingError(BrokerRefusedError):
 def translate(error: Exception, address: str) -> BrokerError:
     """Find the broker error for a driver's error; raise it `from` that one."""
     from botocore import exceptions
+    from botocore.parsers import ResponseParserError
 
     if isinstance(error, exceptions.ClientError):
         response = cast("Mapping[str, Mapping[str, Any]]", error.response)
@@ -76,6 +77,11 @@ def translate(error: Exception, address: str) -> BrokerError:
         return BrokerRefusedError(
             f"{address}: the certificate isn't trusted: {_short(error)}; check `tls_ca_file`, and "
             "that `endpoint` names the host of the certificate"
+        )
+    if isinstance(error, ResponseParserError):
+        return BrokerUnavailableError(
+            f"{address} answered something else than AWS would: {_short(error)}; check `endpoint`, "
+            "and what stands in between"
         )
     if isinstance(error, _unreachable()):
         return BrokerUnavailableError(

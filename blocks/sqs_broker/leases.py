@@ -20,10 +20,12 @@ class Leases:
     """What can be done to messages while they are held."""
 
     def __init__(
-        self, wire: Wire, queues: Queues, held: Held, *, visibility: int, limit: int
+        self, wire: Wire, queues: Queues, held: Held, *, visibility: int, limit: int, most: int
     ) -> None:
         self.held = held
         self.visibility = visibility
+        #: After so many receives SQS moves a message to the dead letters, whatever they were for.
+        self.most_receives = most
         self._wire = wire
         self._queues = queues
         self._limit = limit

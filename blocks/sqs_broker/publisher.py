@@ -8,14 +8,13 @@ from uuid import uuid4
 
 from blocks.errors import (
     BrokerError,
+    BrokerRefusedError,
     BrokerUnavailableError,
     MessageNotAllowedError,
     MessageTooLargeError,
-    UnroutableError,
     UnsupportedError,
 )
 from blocks.message import DEFAULT_PRIORITY, Message, Published, utc_now
-from blocks.sqs_broker.errors import QueueMissingError
 from blocks.sqs_broker.payload_store import PayloadStore
 from blocks.sqs_broker.record import Record, record_of
 from blocks.sqs_broker.sender import LONGEST_DELAY, Parcel, group_of, token_of
@@ -73,8 +72,6 @@ class Publisher:
                 outcomes[place] = Published(error=error)
         sent = await send(list(parcels.values())) if parcels else list[BrokerError | None]()
         for (place, parcel), error in zip(parcels.items(), sent, strict=True):
-            if isinstance(error, QueueMissingError):
-                error = UnroutableError(str(error))  # noqa: PLW2901 - says it better
             outcomes[place] = Published(error=error) if error else Published(id=parcel.record.id)
         _raise_if_away([outcomes[place].error for place in parcels], messages)
         return [outcomes[place] for place in range(len(messages))]
@@ -127,5 +124,5 @@ def _raise_if_away(errors: Sequence[BrokerError | None], messages: Sequence[Mess
     """Where nothing went out at all, it is the call that has failed."""
     if errors and len(errors) == len(messages) and all(errors):
         for error in errors:
-            if isinstance(error, BrokerUnavailableError):
+            if isinstance(error, BrokerUnavailableError | BrokerRefusedError):
                 raise error

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from blocks.errors import BrokerError
+from blocks.errors import BrokerError, BrokerRefusedError, MessageNotAllowedError
 from blocks.message import Message
 from blocks.sqs_broker.errors import from_answer
 from blocks.sqs_broker.record import Record
@@ -142,4 +142,7 @@ def _cut(parcels: Sequence[Parcel], limit: int) -> Iterator[Sequence[Parcel]]:
 
 
 def _told(failure: Mapping[str, Any], address: str) -> BrokerError:
-    return from_answer(str(failure.get("Code", "")), str(failure.get("Message", "")), address)
+    error = from_answer(str(failure.get("Code", "")), str(failure.get("Message", "")), address)
+    if failure.get("SenderFault") and type(error) is BrokerRefusedError:
+        return MessageNotAllowedError(str(error))
+    return error

@@ -54,7 +54,14 @@ class SqsSession:
         topic_limits = Limits(message_bytes=self._topic_limit, stored_bytes=limits.stored_bytes)
         self._broadcaster = Publisher(store, topic_limits, fifo=fifo)
         self._held = Held()
-        self._leases = Leases(wire, self._queues, self._held, visibility=visibility, limit=limit)
+        self._leases = Leases(
+            wire,
+            self._queues,
+            self._held,
+            visibility=visibility,
+            limit=limit,
+            most=settings.max_receive_count,
+        )
         self._settler = Settler(self._leases, store)
         self._reader = Reader(wire, self._queues, store, self._leases, self._settler)
         self._dead = DeadLetters(

@@ -27,6 +27,7 @@ from blocks.sqs_broker.text import allowed
 #: SQS hides nothing for longer than twelve hours from when it was received; leave some for that.
 LONGEST_HIDDEN: Final = 41_400
 _LONGEST_ERROR: Final = 2_000
+_SAFE_SHARE: Final = 0.75
 
 
 class _Plan(StrEnum):
@@ -84,7 +85,7 @@ class Settler:
                 results[place] = error
                 continue
             item = _Item(outcome.delivery, receipt, outcome.verdict)
-            plans[receipt.names, _plan(item)][place] = item
+            plans[receipt.names, self._plan(item)][place] = item
         carried = (self._try(*kind, list(items.values())) for kind, items in plans.items())
         for items, answers in zip(plans.values(), await asyncio.gather(*carried), strict=True):
             results |= zip(items, answers, strict=True)
@@ -129,6 +130,20 @@ class Settler:
         self._remember(plan, items, results)
         return results
 
+    def _plan(self, item: _Item) -> _Plan:
+        fifo, verdict = item.receipt.names.fifo, item.verdict
+        if isinstance(verdict, Done):
+            return _Plan.DELETE
+        if isinstance(verdict, Dead):
+            return _Plan.BURY
+        if isinstance(verdict, Retry):
+            in_place = fifo or not item.after
+        else:
+            # The order of a key is kept, until SQS would soon take it for a message that kills.
+            in_place = item.delivery.key is not None and fifo
+            in_place &= item.receipt.count < self._leases.most_receives * _SAFE_SHARE
+        return _Plan.HIDE if in_place and _seconds(item.after) <= LONGEST_HIDDEN else _Plan.COPY
+
     async def _forget_payloads(self, items: list[_Item], results: list[Result]) -> None:
         await asyncio.gather(
             *(
@@ -149,19 +164,6 @@ class Settler:
             elif plan is _Plan.COPY and one.receipt.names.fifo and one.after:
                 seconds = one.after.total_seconds()
                 held.send_ahead(one.receipt.names, one.delivery.id, seconds)
-
-
-def _plan(item: _Item) -> _Plan:
-    fifo, verdict = item.receipt.names.fifo, item.verdict
-    if isinstance(verdict, Done):
-        return _Plan.DELETE
-    if isinstance(verdict, Dead):
-        return _Plan.BURY
-    if fifo and _seconds(item.after) > LONGEST_HIDDEN:
-        return _Plan.COPY
-    if isinstance(verdict, Retry):
-        return _Plan.HIDE if fifo or not item.after else _Plan.COPY
-    return _Plan.HIDE if fifo and item.delivery.key is not None else _Plan.COPY
 
 
 def _again(item: _Item) -> Parcel:

@@ -99,6 +99,9 @@ class Wire:
             client.close()
 
     async def _run(self, work: Callable[[], Any]) -> Any:
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
+
         future = asyncio.wrap_future(self._threads.submit(work))
         try:
             return await asyncio.shield(future)
@@ -106,7 +109,7 @@ class Wire:
             # Nobody asks for its outcome any more.
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
-        except Exception as error:
+        except (BotoCoreError, ClientError, ResponseParserError, OSError, ValueError) as error:
             raise translate(error, self.address) from error
 
     def _client(self, service: Service, wait: int | None = None) -> Any:

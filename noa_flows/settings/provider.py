@@ -95,6 +95,7 @@ class SqsConfig(SettingsGroup):
         description="URL of another service that speaks SQS, such as a test server's.",
         examples=["http://localhost:4566"],
     )
+    fifo: bool = Field(default=False, description="Whether the queues are FIFO queues.")
 
 
 class EmbeddedProvider(SettingsGroup):
@@ -163,10 +164,12 @@ class SqsProvider(SettingsGroup):
 
     @property
     def url(self) -> str:
-        """`sqs://id:secret@region?endpoint=…`; holds the secret."""
+        """`sqs://id:secret@region?endpoint=…&fifo=true`; holds the secret."""
         config = self.config
         login = _login(config.access_key_id, config.secret_access_key)
-        query = f"?{urlencode({'endpoint': config.endpoint})}" if config.endpoint else ""
+        options = {"endpoint": config.endpoint} if config.endpoint else {}
+        options |= {"fifo": "true"} if config.fifo else {}
+        query = f"?{urlencode(options)}" if options else ""
         return f"sqs://{login}{config.region}{query}"
 
 

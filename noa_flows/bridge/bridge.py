@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from blocks.broker import Session
 from blocks.errors import BrokerError
-from blocks.message import Dead, Delivery, Done, Outcome, Release, Retry, Verdict, utc_now
+from blocks.message import Dead, Delivery, Depth, Done, Outcome, Release, Retry, Verdict, utc_now
 from noa_flows.bridge.backlog import Backlog, Room
 from noa_flows.bridge.circuit_breaker import CircuitBreaker
 from noa_flows.bridge.dispatcher import Dispatcher, HandedOver, Rejected
@@ -83,6 +83,10 @@ class Bridge:
     def tally(self) -> Tally:
         """What has been done so far."""
         return self._settler.tally
+
+    async def depth(self) -> Depth:
+        """What the queue holds, with all that this consumer holds of it."""
+        return await self._session.depth(self._queue)
 
     async def run(self) -> None:
         """Take, hand over and settle until cancelled.

@@ -93,7 +93,7 @@ class RabbitMQServer(ServerProcess):
 
     def _write_definitions(self, users: Mapping[str, str], rights: tuple[str, str, str]) -> None:
         everybody = {self.username: self.password, **users}
-        granted = {name: rights for name in users} | {self.username: (".*", ".*", ".*")}
+        granted = dict.fromkeys(users, rights) | {self.username: (".*", ".*", ".*")}
         definitions = {
             "vhosts": [{"name": "/"}],
             "users": [

@@ -36,6 +36,11 @@ def over_the_wire(sent: Outgoing, *, tag: int = 1, redelivered: bool = False) ->
     return Incoming(tag, redelivered, read_properties(encoded), sent.body)
 
 
+def headers_of(properties: BasicProperties) -> dict[str, Any]:
+    """All headers, ours included."""
+    return dict(properties.headers or {})
+
+
 def delivered(properties: BasicProperties, *, redelivered: bool = False, prioritised: bool = True):
     incoming = over_the_wire(Outgoing(properties, b"x"), redelivered=redelivered)
     return to_delivery("orders", incoming, None, prioritised=prioritised)
@@ -129,7 +134,7 @@ def test_properties_around_a_strange_header_are_read():
         "utf-8",
         "m",
     )
-    assert math.isnan(read.headers["n"])
+    assert as_text(headers_of(read)["n"]) == "nan"
 
 
 def test_a_body_alone_is_a_message_with_a_new_id_each_time():
@@ -188,9 +193,10 @@ def test_what_would_harm_a_moved_copy_is_left_behind():
     )  # fmt: skip
     again = encode_again(delivered(sent), deliveries=1, prioritised=False).properties
     assert (again.expiration, again.user_id, again.reply_to) == (None, None, None)
-    assert again.headers["reply-to"] == "amq.rabbitmq.reply-to.g1"
-    assert again.headers["kept"] == "1"
-    assert not {"CC", "x-death"} & again.headers.keys()
+    headers = headers_of(again)
+    assert headers["reply-to"] == "amq.rabbitmq.reply-to.g1"
+    assert headers["kept"] == "1"
+    assert not {"CC", "x-death"} & headers.keys()
 
 
 def test_headers_that_are_longer_as_text_than_a_frame_give_way():

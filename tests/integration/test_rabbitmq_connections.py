@@ -1,5 +1,6 @@
 """Ways to a RabbitMQ: TLS, log-ins, virtual hosts, users with few rights."""
 
+import asyncio
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pydantic import SecretStr
 
 from blocks.broker import Broker
 from blocks.errors import BrokerConfigurationError, BrokerRefusedError
-from blocks.message import Done, Message, Outcome
+from blocks.message import Dead, Done, Message, Outcome
 from blocks.providers import load_broker
 from blocks.rabbitmq_broker import RabbitMQBroker
 from tests.servers.certificates import Certificate, CertificateAuthority
@@ -36,8 +37,8 @@ class TlsServer(RabbitMQServer):
             "ssl_options.keyfile": str(self._shown.key),
             "ssl_options.verify": "verify_none",
         }
-        # One may only read and write what begins with "public-", and make nothing.
-        rights = ("", "^(public-.*|noa\\..*|amq\\.default)$", "^public-.*$")
+        # What the documentation gives to a consumer that makes nothing.
+        rights = ("", "^(noa\\..*|amq\\.default)$", "^public-.*$")
         super().__init__(users={"guest-of-few": "rights"}, permissions=rights, options=options)
 
     def show(self, certificate: Certificate) -> None:
@@ -187,6 +188,34 @@ async def test_a_user_who_may_make_nothing_uses_what_is_there_and_nothing_else(
     async with few.model_copy(update={"declare": True}).connect() as session:
         with pytest.raises(BrokerRefusedError, match="give the user the permission"):
             await session.declare(public)
+
+
+async def test_a_user_with_the_rights_of_the_documentation_can_do_everything(
+    server: TlsServer, queue: str
+):
+    names = (
+        "^(orders.*|noa\\..*)$",
+        "^(orders.*|noa\\..*|amq\\.default)$",
+        "^(orders.*|noa\\..*)$",
+    )
+    for command in (("add_user", "maker", "rights"), ("set_permissions", "maker", *names)):
+        await asyncio.to_thread(server.control, *command)
+    maker = {"username": "maker", "password": SecretStr("rights")}
+    broker = RabbitMQBroker.from_url(server.url).model_copy(update=maker)
+    await round_trip(broker, queue)
+    async with broker.connect() as session:
+        await session.subscribe(queue, "orders.#")
+        [one] = await session.broadcast("orders.eu", [Message(body=b"topic")])
+        delayed = Message(body=b"late", delay=timedelta(milliseconds=200))
+        [two] = await session.publish(queue, [delayed])
+        assert (one.error, two.error) == (None, None)
+        dead = Dead(reason="failed", error="broke")
+        for _ in range(2):
+            [delivery] = await session.receive(queue, max_messages=1, wait=WAIT)
+            [settled] = await session.settle([Outcome(delivery, dead)])
+            assert settled.error is None
+        letters = {letter.handle: None async for letter in session.browse_dead(queue)}
+        assert len(await session.settle_dead(queue, letters)) == 2
 
 
 async def test_what_was_declared_otherwise_is_told_and_taken_as_it_is_on_demand(

@@ -21,8 +21,7 @@ function formOf(message) {
 }
 
 const ODD_HEADERS = {
-  nan: { "!": "double", value: NaN },
-  infinite: { "!": "double", value: -Infinity },
+  // No NaN: Erlang has none, so that RabbitMQ closes the connection of whoever sends one.
   half: 1.5,
   huge: { "!": "int64", value: Number.MAX_SAFE_INTEGER },
   small: { "!": "int8", value: -3 },

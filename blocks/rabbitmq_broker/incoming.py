@@ -5,6 +5,7 @@ and `priority` are understood, and those that `headers.py` names are headers to 
 taken as text, whatever its type.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from blocks.rabbitmq_broker.field_table import as_text
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _HIGHEST_AMQP_PRIORITY: Final = 9
 _PROVIDER: Final = "rabbitmq-broker"
+_LONGEST_KEY: Final = 100 * 1024
 #: Reasons of RabbitMQ's own dead-lettering → ours.
 _REASONS: Final = {"delivery_limit": "too-many-deliveries", "expired": "expired"}
 
@@ -45,7 +47,7 @@ def to_delivery(queue: str, incoming: Incoming, receipt: object, *, prioritised:
         id=_id_of(properties) or uuid4().hex,
         body=incoming.body,
         headers=_foreign_headers(properties),
-        key=as_text(own[names.KEY]) if names.KEY in own else None,
+        key=_key(own),
         priority=_priority(properties) if prioritised else DEFAULT_PRIORITY,
         deliveries=_number(own.get(names.DELIVERIES)) + count + 1,
         generation=_number(own.get(names.GENERATION)),
@@ -65,7 +67,7 @@ def to_dead_letter(queue: str, incoming: Incoming, handle: str, *, prioritised: 
         queue=queue,
         body=incoming.body,
         headers=_foreign_headers(properties),
-        key=as_text(own[names.KEY]) if names.KEY in own else None,
+        key=_key(own),
         priority=_priority(properties) if prioritised else DEFAULT_PRIORITY,
         deliveries=_number(own.get(names.DELIVERIES)),
         generation=_number(own.get(names.GENERATION)),
@@ -115,7 +117,15 @@ def _decoded(text: str | bytes) -> str:
 
 
 def _id_of(properties: BasicProperties) -> str:
-    return _decoded(properties.message_id or "")
+    message_id: Any = properties.message_id or ""
+    # What isn't UTF-8 would be too long as text; what stands for it is as unique.
+    return message_id if isinstance(message_id, str) else hashlib.sha256(message_id).hexdigest()
+
+
+def _key(own: Mapping[str, Any]) -> str | None:
+    """The key, unless somebody has written one that no moved copy could carry."""
+    key = as_text(own[names.KEY]) if names.KEY in own else None
+    return None if key is None or len(key.encode()) > _LONGEST_KEY else key
 
 
 def _priority(properties: BasicProperties) -> int:

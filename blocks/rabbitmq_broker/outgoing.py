@@ -23,7 +23,10 @@ MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 _MAX_PROPERTIES_BYTES: Final = 120 * 1024
 _MAX_MESSAGE_PROPERTIES_BYTES: Final = 100 * 1024
 _LONGEST_SHORT_STRING: Final = 255
-_TEXT_LIMIT: Final = 4_000
+#: The lengths of name and text, and the text's type.
+_HEADER_OVERHEAD: Final = 6
+_LONGEST_ERROR: Final = 4_000
+_LONGEST_WORD: Final = 200
 _PERSISTENT: Final = 2
 #: Names a queue of the connection that asked; RabbitMQ closes the channel of anybody else.
 _DIRECT_REPLY: Final = "amq.rabbitmq.reply-to"
@@ -74,12 +77,12 @@ def encode_dead(delivery: Delivery, verdict: Dead, *, prioritised: bool) -> Outg
         names.DEAD_QUEUE: delivery.queue,
         names.DEAD_AT: str(time.time_ns() // 1_000),
         names.DEAD_REASON: verdict.reason,
-        names.DEAD_ERROR: verdict.error,
         names.DEAD_ERROR_TYPE: verdict.error_type,
         names.DEAD_RUN_ID: verdict.run_id,
         names.HANDLE: uuid4().hex,
     }
-    limited = {name: _valid(text)[:_TEXT_LIMIT] for name, text in reasons.items()}
+    limited = {name: _valid(text)[:_LONGEST_WORD] for name, text in reasons.items()}
+    limited[names.DEAD_ERROR] = _valid(verdict.error)[:_LONGEST_ERROR]
     properties = _again(delivery, delivery.deliveries, limited, prioritised=prioritised)
     return Outgoing(properties, delivery.body)
 
@@ -89,16 +92,28 @@ def _again(
 ) -> BasicProperties:
     microseconds = (delivery.published_at - _EPOCH) // timedelta(microseconds=1)
     own = _own_headers(delivery.key, deliveries, delivery.generation, microseconds) | more
-    foreign = dict(delivery.headers)
-    while True:
-        headers = {**foreign, **own}
-        properties = _properties(
-            delivery.id, headers, delivery.priority if prioritised else None, microseconds
-        )
-        if not foreign or _size(properties) <= _MAX_PROPERTIES_BYTES:
-            return properties
-        # As text some values are longer than they were sent: rather lose a header than the message.
-        del foreign[max(foreign, key=lambda name: len(foreign[name]))]
+    room = _MAX_PROPERTIES_BYTES - sum(_room_for(*header) for header in own.items())
+    headers = {**_fitting(delivery.headers, room), **own}
+    return _properties(
+        delivery.id, headers, delivery.priority if prioritised else None, microseconds
+    )
+
+
+def _fitting(headers: Mapping[str, str], room: int) -> dict[str, str]:
+    """The headers that fit into so many bytes, the short ones first.
+
+    As text some are longer than they were sent; rather a header is lost than the message.
+    """
+    kept: dict[str, str] = {}
+    for name, text in sorted(headers.items(), key=lambda header: _room_for(*header)):
+        room -= _room_for(name, text)
+        if room >= 0 and _length(name) <= _LONGEST_SHORT_STRING:
+            kept[name] = text
+    return kept
+
+
+def _room_for(name: str, text: str) -> int:
+    return _length(name) + _length(text) + _HEADER_OVERHEAD
 
 
 def _own_headers(

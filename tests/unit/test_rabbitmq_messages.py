@@ -205,6 +205,30 @@ def test_headers_that_are_longer_as_text_than_a_frame_give_way():
     assert sum(map(len, again.properties.encode())) < 128 * 1024
 
 
+def test_whatever_is_delivered_can_be_moved():
+    sent = BasicProperties(message_id="i" * 255, content_type="c" * 255, headers={"n" * 255: "x"})
+    encoded = b"".join(sent.encode())
+    for letter in (b"i", b"c", b"n"):
+        encoded = encoded.replace(letter * 255, b"\xff" * 255)
+    delivery = to_delivery(
+        "orders", Incoming(1, False, read_properties(encoded), b"x"), None, prioritised=False
+    )
+    again = over_the_wire(encode_again(delivery, deliveries=1, prioritised=False))
+    second = to_delivery("orders", again, None, prioritised=False)
+    assert (second.id, len(second.id)) == (delivery.id, 64)
+    assert second.headers["content-type"] == delivery.headers["content-type"]
+
+
+def test_a_key_as_large_as_a_frame_does_not_keep_a_message_from_being_moved():
+    own = {"noa:key": "k" * 125_000, "kept": "1"}
+    delivery = delivered(BasicProperties(message_id="m", headers=own))
+    verdict = Dead(reason="failed", error="é" * 100_000, run_id="r" * 100_000)
+    dead = encode_dead(delivery, verdict, prioritised=False)
+    assert delivery.key is None
+    assert delivery.headers == {"kept": "1"}
+    assert sum(map(len, dead.properties.encode())) < 128 * 1024
+
+
 @pytest.mark.parametrize(
     ("message", "says"),
     [

@@ -16,6 +16,7 @@ from tests.servers.postgres_databases import PostgresDatabases
 from tests.servers.postgres_server import PostgresServer
 from tests.servers.prefect_database import postgres_database
 from tests.servers.prefect_server import PrefectServer
+from tests.servers.rabbitmq_server import RabbitMQServer
 from tests.servers.redis_server import RedisServer
 
 # Where nobody looks for new examples, the same ones are tried each time.
@@ -37,6 +38,22 @@ def redis_url(request: pytest.FixtureRequest) -> str:
     if url := os.environ.get("NOA_TEST_REDIS_URL"):
         return url
     server: RedisServer = request.getfixturevalue("redis_server")
+    return server.url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[RabbitMQServer]:
+    """A RabbitMQ that the tests started."""
+    with RabbitMQServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(request: pytest.FixtureRequest) -> str:
+    """Any RabbitMQ: the one that NOA_TEST_RABBITMQ_URL names, or else the tests' own."""
+    if url := os.environ.get("NOA_TEST_RABBITMQ_URL"):
+        return url
+    server: RabbitMQServer = request.getfixturevalue("rabbitmq_server")
     return server.url
 
 

@@ -1,10 +1,10 @@
 """RabbitMQ as a broker.
 
 A queue `orders` is the quorum queue `orders` (or a classic one with priorities), `orders.dead` for
-its dead letters, bound to the exchange `noa.dead`, and for each step of a delay that was ever needed
-`orders.delay.<milliseconds>`. Anybody can publish to it; `content.py` beside this file says which
-properties and headers are understood. A message is published persistently, and counts as published
-once RabbitMQ has confirmed it.
+its dead letters, bound to the exchange `noa.dead`, and for the steps of delays, as soon as they are
+needed, `orders.delay.<milliseconds>`. Anybody can publish to it; `incoming.py` in this folder says
+which properties and headers are understood. A message is persistent, and counts as published once
+RabbitMQ has confirmed it.
 
 Whatever is moved, by a retry with a delay, a release from a quorum queue, into the dead letters or
 out of them, is published again, confirmed, and acknowledged after that. A crash between leaves two
@@ -71,7 +71,7 @@ class RabbitMQBroker(Broker):
     )
     declare: bool = Field(
         default=True,
-        description="Make queues, exchanges and bindings; otherwise only check that they are there.",
+        description="Make queues, exchanges and bindings; else only check that they are there.",
     )
     exchange: str = Field(
         default="noa.topics", min_length=1, max_length=255, description="Exchange of the topics."
@@ -145,8 +145,8 @@ class RabbitMQBroker(Broker):
             raise BrokerConfigurationError(f"the RabbitMQ URL is wrong: {problems}") from None
         except ValueError:
             raise BrokerConfigurationError(
-                "the RabbitMQ URL is wrong: write amqp://user:password@host:port/vhost, and special "
-                "characters of the password as %XX"
+                "the RabbitMQ URL is wrong: write amqp://user:password@host:port/vhost, and "
+                "special characters of the password as %XX"
             ) from None
 
     @property

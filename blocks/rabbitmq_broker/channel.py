@@ -6,8 +6,10 @@ from typing import Any
 from blocks.rabbitmq_broker.connection import DeliveringChannel
 from blocks.rabbitmq_broker.driver import Answer, Driver
 
+#: Takes the broker's reply, a frame.
+Reply = Callable[[Any], None]
 #: Sends a method on the driver's channel, which calls back with the broker's reply.
-Call = Callable[[DeliveringChannel, Callable[[Any], None]], object]
+Call = Callable[[DeliveringChannel, Reply], object]
 
 
 class Channel:

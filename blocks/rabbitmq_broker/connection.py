@@ -1,5 +1,9 @@
 """pika's connection, with three things mended that a consumer of others' messages depends on."""
 
+# The stubs of pika know nothing of what subclasses override.
+# pyright: reportAttributeAccessIssue=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
 import struct
 from collections.abc import Callable
 from typing import Any, Final
@@ -28,7 +32,7 @@ class Connection(SelectConnection):
             self._terminate_stream(StreamLostError("given up by this side"))
 
     def _read_frame(self) -> tuple[int, Any]:
-        buffer = self._frame_buffer
+        buffer: bytes = self._frame_buffer
         if len(buffer) < _HEADER_SIZE or buffer[0] != spec.FRAME_HEADER:
             return super()._read_frame()
         _, channel, size = struct.unpack_from(">BHL", buffer)

@@ -18,8 +18,8 @@ from pika.exceptions import ChannelClosedByBroker
 from blocks.errors import BrokerUnavailableError
 from blocks.message import DeadLetter, Message
 from blocks.rabbitmq_broker.channel import Channel
-from blocks.rabbitmq_broker.content import Incoming, fingerprint, handle_of, to_dead_letter
 from blocks.rabbitmq_broker.errors import is_locked
+from blocks.rabbitmq_broker.incoming import Incoming, fingerprint, handle_of, to_dead_letter
 from blocks.rabbitmq_broker.link import Link
 from blocks.rabbitmq_broker.names import dead_lock, dead_queue
 from blocks.rabbitmq_broker.reader import Reader
@@ -28,6 +28,7 @@ from blocks.rabbitmq_broker.topology import Topology
 
 _PAGE: Final = 1_000
 _LOOK_AGAIN_SECONDS: Final = 0.02
+_LOOKS: Final = 250
 #: Longer than anybody looks.
 _LEASE_SECONDS: Final = 3_600.0
 
@@ -97,8 +98,9 @@ class DeadLetters:
         held = await reader.held()
         await reader.finish(back=[one.tag for one in held])
         await reader.close()
-        deadline = time.monotonic() + self._link.timeout
-        while (await self._topology.count(name) or 0) < len(held) and time.monotonic() < deadline:
+        for _ in range(_LOOKS):
+            if (await self._topology.count(name) or 0) >= len(held):
+                return
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     @asynccontextmanager

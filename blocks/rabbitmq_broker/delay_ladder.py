@@ -1,13 +1,13 @@
 """Delays: a ladder of queues, each of which holds a message for one step.
 
-A message that waits passes the steps whose sum is its delay, the longest first: 1,200 ms are 800 and
-400. Its routing key says which: a word for each step, `1` to wait in it and `0` to pass it, and the
-queue's name at the end. For each step there is one topic exchange, `noa.delay.800`. It hands a `1`
-to the step's queue of that name, `orders.delay.800`, which dead-letters to the next shorter step's
-exchange after 800 ms, and a `0` to that exchange at once. Behind the shortest step stands `noa.due`,
-to which each queue is bound. All messages of one queue have the same time to live, so none waits
-behind a longer one, as with an expiration per message
-(https://www.rabbitmq.com/docs/ttl#per-message-ttl-caveats).
+A message that waits passes the steps whose sum is its delay, the longest first: 1,200 ms are 800
+and 400. Its routing key says which: a word for each step, `1` to wait in it and `0` to pass it, and
+the queue's name at the end. For each step there is one topic exchange, such as `noa.delay.800`. It
+hands a `1` to the step's queue of that name, `orders.delay.800`, which dead-letters to the exchange
+of the next shorter step after 800 ms, and a `0` to that exchange at once. Behind the shortest step
+stands `noa.due`, to which each queue is bound. All that waits in a queue has the same time to live,
+so nothing waits behind what lives longer, as it would with an expiration per message:
+https://www.rabbitmq.com/docs/ttl#per-message-ttl-caveats
 
 The ladder is that of NServiceBus, with queues for each destination, so that they can be counted:
 https://docs.particular.net/transports/rabbitmq/delayed-delivery
@@ -26,8 +26,8 @@ _STEPS: Final = 25
 STEPS: Final = tuple(_SHORTEST * 2**number for number in range(_STEPS))
 #: 38 days: a message can pass each step once.
 LONGEST_DELAY: Final = timedelta(milliseconds=sum(STEPS))
-#: Each step may be some milliseconds late, so a delay takes no more than this many; it is rounded up
-#: for that, by a sixteenth at most.
+#: Each step may be some milliseconds late, so a delay takes no more than this many; for that it is
+#: rounded up, by a sixteenth at most.
 _MOST_HOPS: Final = 5
 
 
@@ -45,7 +45,7 @@ class Delay:
 
     def routing_key(self, queue: str) -> str:
         """What leads it through its steps, and back to the queue."""
-        return _key(queue, {number: "1" for number in self.steps}, "0")
+        return _key(queue, dict.fromkeys(self.steps, "1"), "0")
 
 
 def delay_of(delay: timedelta) -> Delay:

@@ -1,8 +1,8 @@
 """The thread in which pika lives, and the way between it and the event loop.
 
-Nothing of pika may be touched from outside its thread. What runs there is handed over by `ask`, with
-an `Answer` to give; both ways are those that pika and asyncio keep for other threads. pika's loop
-serves heartbeats and ends leases there, however busy the event loop is.
+Nothing of pika may be touched from outside its thread. What runs there is handed over by `ask`,
+with an `Answer` to give; both ways are those that pika and asyncio keep for other threads. pika's
+loop serves heartbeats and ends leases there, however busy the event loop is.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pika.adapters.select_connection import IOLoop
 
@@ -37,7 +37,7 @@ class Answer(Generic[T]):
         """Answer with an error; only the first time counts."""
         self._hand_over(self._set_error, error)
 
-    def _hand_over(self, call: Callable[[T], None] | Callable[..., None], value: object) -> None:
+    def _hand_over(self, call: Callable[[Any], None], value: object) -> None:
         with suppress(RuntimeError):  # the event loop has been closed meanwhile
             self._loop.call_soon_threadsafe(call, value)
 
@@ -58,7 +58,7 @@ class Driver:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._stopping = False
         #: Called when something went wrong in the thread that nobody has foreseen.
-        self.on_failure: Callable[[BaseException], None] = lambda _error: None
+        self.on_failure: Callable[[], object] = lambda: None
 
     def start(self) -> None:
         """Begin to serve."""
@@ -70,18 +70,34 @@ class Driver:
 
     def post(self, work: Callable[[], object]) -> None:
         """Let the thread do something, in the order in which it was asked."""
-        self.ioloop.add_callback_threadsafe(lambda: work())  # pika wants None, whatever is returned
 
-    async def ask(self, work: Callable[[Answer[T]], object], timeout: float | None = None) -> T:
+        def call() -> None:
+            work()
+
+        self.ioloop.add_callback_threadsafe(call)
+
+    async def ask(self, work: Callable[[Answer[T]], object], within: float) -> T:
         """Let the thread do something, and wait until it has given the answer.
 
         Raises:
-            TimeoutError: No answer within the time, in seconds.
+            TimeoutError: No answer within so many seconds.
         """
         answer = Answer[T]()
-        self.post(lambda: _attempt(work, answer))
-        async with asyncio.timeout(timeout):
+        self.begin(work, answer)
+        async with asyncio.timeout(within):
             return await answer.future
+
+    async def compute(self, work: Callable[[], T], within: float) -> T:
+        """Let the thread compute something, and return it.
+
+        Raises:
+            TimeoutError: No answer within so many seconds.
+        """
+        return await self.ask(lambda answer: answer.give(work()), within)
+
+    def begin(self, work: Callable[[Answer[T]], object], answer: Answer[T]) -> None:
+        """Let the thread do something that gives the answer, or fails it."""
+        self.post(lambda: _attempt(work, answer))
 
     async def stop(self) -> None:
         """End the thread, and wait until it has gone."""
@@ -93,9 +109,9 @@ class Driver:
         while not self._stopping:
             try:
                 self.ioloop.start()
-            except Exception as error:
+            except Exception:
                 _logger.exception("The connection to RabbitMQ is given up.")
-                self.on_failure(error)
+                self.on_failure()
         with suppress(Exception):
             self.ioloop.close()
 

@@ -1,7 +1,8 @@
 """What an error of the AMQP driver means to whoever uses a broker."""
 
 import ssl
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from pika import exceptions
 
@@ -22,6 +23,12 @@ _LASTING: Final = {
     ),
     _NO_VHOST: "check `vhost`, and the user's permissions on it",
 }
+#: What pika supposes when a connection breaks while it is being opened → what to check.
+_SUPPOSED: Final = {
+    exceptions.ProbableAuthenticationError: "check `username` and `password`",
+    exceptions.ProbableAccessDeniedError: _LASTING[_NO_VHOST],
+    exceptions.IncompatibleProtocolError: "check `port` and `tls`",
+}
 
 
 def translate(error: BaseException, address: str) -> BrokerError:
@@ -38,88 +45,61 @@ def translate(error: BaseException, address: str) -> BrokerError:
     )
 
 
-def is_missing(error: BaseException | None) -> bool:
+def is_missing(error: exceptions.ChannelClosedByBroker) -> bool:
     """Whether the broker said that there is no such queue or exchange."""
-    return isinstance(error, exceptions.ChannelClosed) and error.reply_code == _MISSING
+    return error.reply_code == _MISSING
 
 
-def is_locked(error: BaseException | None) -> bool:
+def is_locked(error: exceptions.ChannelClosedByBroker) -> bool:
     """Whether another connection has the queue for itself."""
-    return isinstance(error, exceptions.ChannelClosed) and error.reply_code == _LOCKED
-
-
-def is_certain(error: BaseException | None) -> bool:
-    """Whether the broker itself has said no, on a connection that stands."""
-    return isinstance(error, exceptions.ChannelClosedByBroker)
+    return error.reply_code == _LOCKED
 
 
 def _refusal(error: BaseException, address: str) -> BrokerError | None:
-    match error:
-        case ssl.SSLCertVerificationError():
-            return BrokerRefusedError(
-                f"{address}: the certificate isn't trusted: {error.verify_message}; check "
-                "`tls_ca_file`, `host`, and until when the certificate is valid"
-            )
-        case ssl.SSLError() if not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-            return BrokerRefusedError(
-                f"{address}: no TLS is spoken there: {error.reason or error}; check `tls` and `port`"
-            )
-        case _ if _is_a_guess(error):
-            return None
-        case exceptions.ProbableAuthenticationError() | exceptions.AuthenticationError():
-            return _login(error, address)
-        case exceptions.ProbableAccessDeniedError():
-            return BrokerRefusedError(f"{address} refused: {error}; {_LASTING[_NO_VHOST]}")
-        case exceptions.IncompatibleProtocolError() | exceptions.ProtocolVersionMismatch():
-            return BrokerRefusedError(
-                f"{address} doesn't speak AMQP 0-9-1: {error}; check `port` and `tls`"
-            )
-        case exceptions.ConnectionClosedByBroker() | exceptions.ChannelClosedByBroker():
-            return _by_code(error, address)
-        case _:
-            return None
+    if isinstance(error, ssl.SSLError):
+        return _about_tls(error, address)
+    if isinstance(error, exceptions.ConnectionClosedByBroker | exceptions.ChannelClosedByBroker):
+        return _by_code(error.reply_code, error.reply_text, address)
+    advice = next((text for kind, text in _SUPPOSED.items() if isinstance(error, kind)), None)
+    # RabbitMQ says so where it refuses a log-in; a server that is being killed says nothing.
+    if advice is None or "StreamLostError" in str(error):
+        return None
+    return BrokerRefusedError(f"{address} refused: {error}; {advice}")
 
 
-def _is_a_guess(error: BaseException) -> bool:
-    """Whether the connection broke in the middle of its beginning, and pika supposes a reason.
-
-    RabbitMQ says so itself where it refuses a log-in; a server that is being killed doesn't.
-    """
-    guesses = (
-        exceptions.ProbableAuthenticationError,
-        exceptions.ProbableAccessDeniedError,
-        exceptions.IncompatibleProtocolError,
+def _about_tls(error: ssl.SSLError, address: str) -> BrokerError | None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return BrokerRefusedError(
+            f"{address}: the certificate isn't trusted: {error.verify_message}; check "
+            "`tls_ca_file` and `host`, and until when the certificate is valid"
+        )
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return None
+    return BrokerRefusedError(
+        f"{address}: TLS isn't spoken there, or not as it should be: {error.reason or error}; "
+        "check `tls` and `port`"
     )
-    return isinstance(error, guesses) and "StreamLostError" in str(error)
 
 
-def _by_code(error: exceptions.ConnectionClosed | exceptions.ChannelClosed, address: str):
-    code, text = error.reply_code, error.reply_text
+def _by_code(code: int, text: str, address: str) -> BrokerError:
     if code == _FORBIDDEN and "login" in text.lower():
-        return _login(error, address)
+        return BrokerRefusedError(
+            f"{address} refused the log-in: {text}; check `username` and `password`"
+        )
     if code in _LASTING:
         return BrokerRefusedError(f"{address} refused: {text}; {_LASTING[code]}")
     return BrokerUnavailableError(f"{address} can't serve now: {code} {text}; try again")
 
 
-def _login(error: BaseException, address: str) -> BrokerError:
-    text = getattr(error, "reply_text", "") or str(error)
-    return BrokerRefusedError(
-        f"{address} refused the log-in: {text}; check `username` and `password`"
-    )
-
-
-def _chain(error: BaseException | None):
-    """An error with all that it wraps: pika's connectors keep errors as attributes."""
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error with all that it wraps: pika keeps errors as attributes and arguments of others."""
     seen: list[BaseException] = []
-    todo = [error]
+    todo: list[Any] = [error]
     while todo:
         one = todo.pop(0)
-        if one is None or one in seen:
+        if not isinstance(one, BaseException) or one in seen:
             continue
         seen.append(one)
         yield one
-        inner = [getattr(one, "exception", None), *(getattr(one, "exceptions", None) or ())]
-        todo += [item for item in inner if isinstance(item, BaseException)]
-        todo += [item for item in one.args if isinstance(item, BaseException)]
+        todo += [getattr(one, "exception", None), *getattr(one, "exceptions", ()), *one.args]
         todo += [one.__cause__, one.__context__]

@@ -48,20 +48,19 @@ def read_table(encoded: bytes) -> dict[str, Any]:
 def as_text(value: Any) -> str:
     """Write a value as the text of a header: JSON for what has parts, RFC 3339 for a time."""
     match value:
-        case str():
-            return value
         case None:
-            return ""
+            text = ""
         case bool():
-            return "true" if value else "false"
+            text = str(value).lower()
         case bytes():
-            return value.decode(errors="replace")
+            text = value.decode(errors="replace")
         case datetime():
-            return value.isoformat().replace("+00:00", "Z")
+            text = value.isoformat().replace("+00:00", "Z")
         case dict() | list():
-            return json.dumps(value, default=as_text, ensure_ascii=False)[:_LONGEST_TEXT]
+            text = json.dumps(value, default=as_text, ensure_ascii=False)[:_LONGEST_TEXT]
         case _:
-            return str(value)
+            text = str(value)
+    return text
 
 
 def _read_value(encoded: bytes, offset: int) -> tuple[Any, int]:

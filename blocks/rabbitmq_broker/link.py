@@ -14,7 +14,6 @@ from pika.exceptions import AMQPError, ChannelError
 from blocks.errors import (
     BrokerConfigurationError,
     BrokerError,
-    BrokerRefusedError,
     BrokerUnavailableError,
 )
 from blocks.rabbitmq_broker.backoff import Backoff
@@ -48,8 +47,8 @@ class Endpoint:
 class Link:
     """One connection, to whichever of the hosts takes it.
 
-    Nothing is sent twice: a call whose reply is lost raises `BrokerUnavailableError`, and whether it
-    was carried out is for the caller to find out.
+    Nothing is sent twice: a call whose reply is lost raises `BrokerUnavailableError`, and whether
+    it was carried out is for the caller to find out.
     """
 
     def __init__(self, driver: Driver, endpoint: Endpoint, name: str) -> None:
@@ -75,10 +74,13 @@ class Link:
         connection = await self._connected()
 
         def begin(answer: Answer[Channel]) -> None:
-            raw = connection.channel(
-                on_open_callback=lambda raw: answer.give(Channel(raw, self.driver, self.timeout))
-            )
-            raw.add_on_close_callback(lambda _channel, reason: answer.fail(reason))
+            def opened(raw: Any) -> None:
+                answer.give(Channel(raw, self.driver, self.timeout))
+
+            def closed(_raw: object, reason: BaseException) -> None:
+                answer.fail(reason)
+
+            connection.channel(on_open_callback=opened).add_on_close_callback(closed)
 
         with self.explained():
             return await self.driver.ask(begin, self.timeout)
@@ -126,7 +128,11 @@ class Link:
             if not connection.is_open:
                 answer.give(None)
                 return
-            connection.add_on_close_callback(lambda *_: answer.give(None))
+
+            def closed(*_: object) -> None:
+                answer.give(None)
+
+            connection.add_on_close_callback(closed)
             connection.close()
 
         with suppress(TimeoutError):
@@ -171,18 +177,24 @@ class Link:
         attempts: list[Connection] = []
 
         def begin(answer: Answer[Connection]) -> None:
+            def opened(connection: Any) -> None:
+                answer.give(connection)
+
+            def failed(_connection: object, error: BaseException) -> None:
+                answer.fail(error)
+
             connection = Connection(
                 parameters,
-                on_open_callback=lambda _connection: answer.give(connection),
-                on_open_error_callback=lambda _connection, error: answer.fail(_exception(error)),
-                on_close_callback=lambda _connection, error: answer.fail(_exception(error)),
+                on_open_callback=opened,
+                on_open_error_callback=failed,
+                on_close_callback=failed,
                 custom_ioloop=self.driver.ioloop,
             )
             attempts.append(connection)
-            connection.add_on_connection_blocked_callback(lambda *_: self._note(blocked=True))
-            connection.add_on_connection_unblocked_callback(lambda *_: self._note(blocked=False))
+            connection.add_on_connection_blocked_callback(self._note_blocked)
+            connection.add_on_connection_unblocked_callback(self._note_unblocked)
 
-        self._note(blocked=False)
+        self._blocked = False
         try:
             # pika's own time begins after the name has been looked up.
             return await self.driver.ask(begin, self._endpoint.connect_timeout + 1)
@@ -213,8 +225,11 @@ class Link:
             **more,
         )
 
-    def _note(self, *, blocked: bool) -> None:
-        self._blocked = blocked
+    def _note_blocked(self, *_: object) -> None:
+        self._blocked = True
+
+    def _note_unblocked(self, *_: object) -> None:
+        self._blocked = False
 
 
 def _tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
@@ -228,7 +243,3 @@ def _tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
-
-
-def _exception(error: object) -> BaseException:
-    return error if isinstance(error, BaseException) else BrokerRefusedError(str(error))

@@ -1,22 +1,26 @@
 """Publishing with confirms: an outcome each, however many are under way."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pika import BasicProperties, spec
 
 from blocks.errors import BrokerError, BrokerUnavailableError, UnroutableError
 from blocks.rabbitmq_broker.channel import Channel
-from blocks.rabbitmq_broker.content import Outgoing
 from blocks.rabbitmq_broker.driver import Answer
 from blocks.rabbitmq_broker.errors import translate
 from blocks.rabbitmq_broker.link import Link
+from blocks.rabbitmq_broker.outgoing import Outgoing
 
 # What is under way at once is written, and confirmed, within the time-out.
 _CHUNK_MESSAGES: Final = 500
 _CHUNK_BYTES: Final = 8 * 1024 * 1024
+
+
+#: An error, or none, for each message.
+_Told = list[BaseException | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,9 @@ class Parcel:
 @dataclass(eq=False, slots=True)
 class _Batch:
     parcels: Sequence[Parcel]
-    answer: Answer[list[BaseException | None]]
-    errors: list[BaseException | None] = field(default_factory=list[BaseException | None])
-    missing: int = 0
+    answer: Answer[_Told]
+    errors: _Told
+    missing: int
 
 
 class Publisher:
@@ -68,9 +72,7 @@ class Publisher:
     async def _publish(self, parcels: Sequence[Parcel]) -> list[BrokerError | None]:
         confirms = await self._open()
         with self._link.explained():
-            told = await self._link.driver.ask(
-                lambda answer: confirms.begin(parcels, answer), self._link.timeout
-            )
+            told = await self._link.driver.ask(confirms.publishing(parcels), self._link.timeout)
         return [None if one is None else translate(one, self._link.address) for one in told]
 
     async def _open(self) -> "_Confirms":
@@ -100,8 +102,11 @@ class _Confirms:
         self.channel.when_closed(self._lost)
         raw.confirm_delivery(self._confirmed, callback=reply)
 
-    def begin(self, parcels: Sequence[Parcel], answer: Answer[list[BaseException | None]]) -> None:
+    def publishing(self, parcels: Sequence[Parcel]) -> Callable[[Answer[_Told]], None]:
         """Publish all, and answer when each of them has been confirmed, or never will be."""
+        return lambda answer: self._begin(parcels, answer)
+
+    def _begin(self, parcels: Sequence[Parcel], answer: Answer[_Told]) -> None:
         batch = _Batch(parcels, answer, [None] * len(parcels), len(parcels))
         for place, parcel in enumerate(parcels):
             self.channel.raw.basic_publish(

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 from blocks.errors import BrokerError, MessageNotAllowedError, UnsupportedError
 from blocks.message import DEFAULT_PRIORITY, Message, Published
-from blocks.rabbitmq_broker.content import Outgoing, encode
 from blocks.rabbitmq_broker.delay_ladder import LONGEST_DELAY, delay_of
+from blocks.rabbitmq_broker.outgoing import Outgoing, encode
 from blocks.rabbitmq_broker.publisher import Parcel, Publisher
 from blocks.rabbitmq_broker.topology import Topology
 

@@ -24,9 +24,9 @@ from blocks.message import (
     Published,
     Settled,
 )
-from blocks.rabbitmq_broker.content import Incoming, to_delivery
 from blocks.rabbitmq_broker.dead_letters import DeadLetters
 from blocks.rabbitmq_broker.driver import Driver
+from blocks.rabbitmq_broker.incoming import Incoming, to_delivery
 from blocks.rabbitmq_broker.link import Endpoint, Link
 from blocks.rabbitmq_broker.names import check_pattern, check_queue, check_topic, dead_queue
 from blocks.rabbitmq_broker.publisher import Publisher
@@ -62,7 +62,7 @@ class RabbitMQSession:
 
     async def open(self) -> None:
         """Connect; see `RabbitMQBroker.connect` for what can go wrong."""
-        self._driver.on_failure = lambda _error: (self._link.drop(), self._publishing.drop())
+        self._driver.on_failure = self._drop
         self._driver.start()
         await self._link.open()
 
@@ -145,6 +145,10 @@ class RabbitMQSession:
     async def settle_dead(self, queue: str, fates: Mapping[str, Message | None]) -> Sequence[str]:
         """Redrive or discard; a redriven one is removed once the broker has confirmed it."""
         return await self._dead.settle(queue, fates)
+
+    def _drop(self) -> None:
+        self._link.drop()
+        self._publishing.drop()
 
     async def close(self) -> None:
         """Give back what is held, uncounted, as far as the broker can be reached, and hang up."""

@@ -1,8 +1,8 @@
 """Settling: what is moved is published and confirmed first, and acknowledged after that.
 
-A crash between the two leaves a copy under the same id, never a loss. Only what the broker can do in
-one step is left to it: on a quorum queue to deliver again and count, on a classic queue to deliver
-again without counting.
+A crash between the two leaves a copy under the same id, never a loss. Only what the broker can do
+in one step is left to it: on a quorum queue to deliver again and count, on a classic queue to
+deliver again without counting.
 """
 
 from collections import defaultdict
@@ -19,8 +19,8 @@ from blocks.message import (
     Retry,
     Settled,
 )
-from blocks.rabbitmq_broker.content import encode_again, encode_dead
 from blocks.rabbitmq_broker.delay_ladder import LONGEST_DELAY
+from blocks.rabbitmq_broker.outgoing import encode_again, encode_dead
 from blocks.rabbitmq_broker.publisher import Parcel
 from blocks.rabbitmq_broker.reader import Reader, Receipt
 from blocks.rabbitmq_broker.sender import Sender

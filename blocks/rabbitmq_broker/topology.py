@@ -9,7 +9,8 @@ from pika.exceptions import ChannelClosedByBroker
 from blocks.errors import BrokerRefusedError
 from blocks.rabbitmq_broker import delay_ladder as ladder
 from blocks.rabbitmq_broker.binding import Binding
-from blocks.rabbitmq_broker.channel import Channel
+from blocks.rabbitmq_broker.channel import Call, Channel, Reply
+from blocks.rabbitmq_broker.connection import DeliveringChannel
 from blocks.rabbitmq_broker.errors import is_missing
 from blocks.rabbitmq_broker.link import Link
 from blocks.rabbitmq_broker.names import DUE_EXCHANGE, check_queue, dead_queue, delay_queue
@@ -17,9 +18,9 @@ from blocks.rabbitmq_broker.names import DUE_EXCHANGE, check_queue, dead_queue, 
 QueueType = Literal["quorum", "classic"]
 
 _HIGHEST_PRIORITY: Final = 9
-# How often a message may be given back. Who counts decides, above; and looking at dead letters gives
-# them back. But without any limit quorum queues put at their end what is given back, and RabbitMQ 4
-# has one of twenty: https://www.rabbitmq.com/docs/quorum-queues#repeated-requeues
+# How often a message may be given back: who counts decides, and that isn't the broker. But without
+# any limit quorum queues put at their end what is given back, and RabbitMQ 4 has one of twenty:
+# https://www.rabbitmq.com/docs/quorum-queues#repeated-requeues
 _DELIVERY_LIMIT: Final = 2**31 - 1
 
 
@@ -123,9 +124,11 @@ class Topology:
 
     async def count(self, name: str) -> int | None:
         """How many messages of a queue are ready; None where there is no such queue."""
-        frame = await self._ask(
-            lambda raw, reply: raw.queue_declare(name, passive=True, callback=reply)
-        )
+
+        def look(raw: DeliveringChannel, reply: Reply) -> None:
+            raw.queue_declare(name, passive=True, callback=reply)
+
+        frame = await self._ask(look)
         return None if frame is None else frame.method.message_count
 
     async def _declare(self, channel: Channel, queue: str) -> None:
@@ -200,12 +203,12 @@ class Topology:
         return [one for one in self.layout.bindings if one.queue == queue]
 
     async def _has_exchange(self, name: str) -> bool:
-        frame = await self._ask(
-            lambda raw, reply: raw.exchange_declare(name, passive=True, callback=reply)
-        )
-        return frame is not None
+        def look(raw: DeliveringChannel, reply: Reply) -> None:
+            raw.exchange_declare(name, passive=True, callback=reply)
 
-    async def _ask(self, send: Any) -> Any:
+        return await self._ask(look) is not None
+
+    async def _ask(self, send: Call) -> Any:
         """Ask on a channel of its own, which a "no" closes; None where there is no such thing."""
         channel = await self._link.channel()
         with self._link.explained():

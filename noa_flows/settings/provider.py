@@ -66,6 +66,10 @@ class RabbitMQConfig(SettingsGroup):
     username: str | None = Field(default=None, description="User; without one, the server's guest.")
     password: SecretStr | None = Field(default=None, description="Password of the user.")
     vhost: str = Field(default="/", min_length=1, max_length=255, description="Virtual host.")
+    tls: bool = Field(
+        default=False,
+        description="Whether the connection is encrypted; the port is often 5671 then.",
+    )
 
 
 class KafkaConfig(SettingsGroup):
@@ -137,11 +141,12 @@ class RabbitMQProvider(SettingsGroup):
 
     @property
     def url(self) -> str:
-        """`amqp://user:password@host:port/vhost`; holds the password."""
+        """`amqp://user:password@host:port/vhost`, `amqps://` with TLS; holds the password."""
         config = self.config
         login = _login(config.username, config.password)
         vhost = quote(config.vhost, safe="")
-        return f"amqp://{login}{_bracketed(config.hostname)}:{config.port}/{vhost}"
+        scheme = "amqps" if config.tls else "amqp"
+        return f"{scheme}://{login}{_bracketed(config.hostname)}:{config.port}/{vhost}"
 
 
 class KafkaProvider(SettingsGroup):

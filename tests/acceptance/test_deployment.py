@@ -22,8 +22,8 @@ from tests.servers.prefect_server import PrefectServer
 
 DEPLOYMENTS = {
     "consume-embedded/jobs",
-    "consume-redis/jobs",
     "consume-rabbitmq/jobs",
+    "consume-redis/jobs",
     "consume-sqs/jobs",
     "noop/noop",
     "recover/recover",
@@ -137,5 +137,5 @@ async def result_of(flow_run: FlowRun) -> Any:
 
 async def test_the_block_types_are_offered_with_their_forms(applied: Installation) -> None:
     async with get_client() as client:
-        for slug in ("embedded-broker", "redis-broker"):
+        for slug in ("embedded-broker", "redis-broker", "rabbitmq-broker", "sqs-broker"):
             assert (await client.read_block_type_by_slug(slug)).slug == slug

@@ -130,5 +130,7 @@ class TcpProxy:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     connection: socket.socket = writer.get_extra_info("socket")
+    if connection.fileno() < 0:
+        return  # that end has gone by itself
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     writer.transport.abort()

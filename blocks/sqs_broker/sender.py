@@ -36,7 +36,7 @@ class Parcel:
     def size(self) -> int:
         """What SQS counts."""
         more = sum(len(name) + len(value) + 16 for name, value in (self.more or {}).items())
-        return self.record.size() + more
+        return self.record.size + more
 
     def fitting(self, limit: int) -> "Parcel":
         """The same, its body packed where others have left no room for what is added."""
@@ -140,11 +140,12 @@ def _cut(parcels: Sequence[Parcel], limit: int) -> Iterator[Sequence[Parcel]]:
     batch: list[Parcel] = []
     size = 0
     for parcel in parcels:
-        if batch and (len(batch) == BATCH or size + parcel.size > limit):
+        more = parcel.size
+        if batch and (len(batch) == BATCH or size + more > limit):
             yield batch
             batch, size = [], 0
         batch.append(parcel)
-        size += parcel.size
+        size += more
     if batch:
         yield batch
 

@@ -19,7 +19,7 @@ from blocks.errors import MessageNotAllowedError, MessageTooLargeError
 from blocks.message import Dead, DeadLetter, Delivery, Done, Message, Outcome, Release, Retry
 from blocks.sqs_broker import SqsBroker
 from tests.conformance.moves import AT_ONCE, ms, settle, take, wait_for_depth
-from tests.servers.fauxqs_server import REGION, FauxqsServer
+from tests.servers.fauxqs_server import REGION
 from tests.servers.moto_server import MotoServer
 
 BUCKET = "noa-payloads"
@@ -50,8 +50,8 @@ def queue() -> str:
 
 
 @pytest.fixture
-def endpoint(fauxqs_server: FauxqsServer) -> str:
-    return fauxqs_server.endpoint
+def endpoint(sqs_endpoint: str) -> str:
+    return sqs_endpoint
 
 
 @pytest.fixture

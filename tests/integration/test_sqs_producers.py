@@ -16,7 +16,7 @@ from noa_flows.bridge.order import Order
 from noa_flows.bridge.route import Route
 from noa_flows.strict_json import JsonLimits
 from tests.conformance.moves import settle, take
-from tests.servers.fauxqs_server import REGION, FauxqsServer
+from tests.servers.fauxqs_server import REGION
 from tests.servers.node import produce
 
 WEBHOOK = {
@@ -46,9 +46,9 @@ EVENT = {
 
 
 @pytest.fixture(params=["standard", "FIFO"])
-def broker(request: pytest.FixtureRequest, fauxqs_server: FauxqsServer) -> SqsBroker:
+def broker(request: pytest.FixtureRequest, sqs_endpoint: str) -> SqsBroker:
     fifo = "&fifo=true" if request.param == "FIFO" else ""
-    return SqsBroker.from_url(f"{fauxqs_server.url}{fifo}")
+    return SqsBroker.from_url(f"sqs://test:test@{REGION}?endpoint={sqs_endpoint}{fifo}")
 
 
 async def deliver(broker: SqsBroker, *messages: dict[str, Any]) -> list[Delivery]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.servers.fauxqs_server import REGION, FauxqsServer
+from tests.servers.fauxqs_server import FauxqsServer
 from tests.servers.moto_server import MotoServer
 from tests.servers.postgres_databases import PostgresDatabases
 from tests.servers.postgres_server import PostgresServer
@@ -65,12 +65,12 @@ def fauxqs_server() -> Iterator[FauxqsServer]:
 
 
 @pytest.fixture(scope="session")
-def sqs_url(request: pytest.FixtureRequest) -> str:
-    """Any SQS: the one at NOA_TEST_SQS_ENDPOINT, or else the tests' own emulator."""
+def sqs_endpoint(request: pytest.FixtureRequest) -> str:
+    """Any SQS, SNS and S3: what NOA_TEST_SQS_ENDPOINT names, or else the tests' own emulator."""
     if endpoint := os.environ.get("NOA_TEST_SQS_ENDPOINT"):
-        return f"sqs://test:test@{REGION}?endpoint={endpoint}"
+        return endpoint
     server: FauxqsServer = request.getfixturevalue("fauxqs_server")
-    return server.url
+    return server.endpoint
 
 
 @pytest.fixture(scope="session")

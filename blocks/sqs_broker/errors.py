@@ -9,6 +9,7 @@ from blocks.errors import (
     BrokerError,
     BrokerRefusedError,
     BrokerUnavailableError,
+    MessageTooLargeError,
 )
 
 #: Codes that stay until somebody changes something → what to change.
@@ -49,6 +50,7 @@ _PASSING: Final = {
     "QueueDeletedRecently": "the queue was deleted less than a minute ago; try again after it",
     "AWS.SimpleQueueService.QueueDeletedRecently": "it was deleted a moment ago; try again",
 }
+_TOO_LARGE: Final = ("BatchRequestTooLong", "must be shorter than", "Message too long")
 _LOST: Final = ("MessageNotInflight", "ReceiptHandleIsInvalid")
 #: Parts of the text where the code is that of any wrong parameter.
 _LOST_TEXTS: Final = ("receipt handle", "not available for visibility", "Total VisibilityTimeout")
@@ -97,19 +99,27 @@ def from_answer(code: str, text: str, address: str, *, status: int = 0) -> Broke
         # An answer of the older protocol, which the driver hands on as it is.
         code, text = in_xml["code"], in_xml["text"]
     told = f"{code}: {_short(text)}" if text else code
+    return _known(code, told, address) or (
+        BrokerUnavailableError(f"{address} can't serve now: {told}; try again")
+        if status >= _SERVER_ERROR
+        else BrokerRefusedError(f"{address} refused: {told}")
+    )
+
+
+def _known(code: str, told: str, address: str) -> BrokerError | None:
     if any(one in code for one in _MISSING):
         return QueueMissingError(
             f"{address} has no such queue ({told}); declare it, or check its name and the region"
         )
+    if any(one in told for one in _TOO_LARGE):
+        return MessageTooLargeError(f"{address} refused: {told}; see `max_message_bytes`")
     for prefix, advice in _PASSING.items():
         if code.startswith(prefix):
             return BrokerUnavailableError(f"{address} can't serve now: {told}; {advice}")
     for prefix, advice in _LASTING.items():
         if code.startswith(prefix):
             return BrokerRefusedError(f"{address} refused: {told}; {advice}")
-    if status >= _SERVER_ERROR:
-        return BrokerUnavailableError(f"{address} can't serve now: {told}; try again")
-    return BrokerRefusedError(f"{address} refused: {told}")
+    return None
 
 
 def is_lost(code: str, text: str) -> bool:

@@ -81,7 +81,7 @@ class Leases:
         results = await self._hold_on(names, [receipt for receipt, _ in parcels])
         going = [place for place, error in enumerate(results) if error is None]
         url = await self._queues.url(target)
-        copies = [parcels[place][1] for place in going]
+        copies = [parcels[place][1].fitting(self._limit) for place in going]
         sent = await send(self._wire, url, copies, limit=self._limit)
         gone = [place for place, error in zip(going, sent, strict=True) if error is None]
         deleted = await self.delete(names, [parcels[place][0] for place in gone])

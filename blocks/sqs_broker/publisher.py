@@ -110,9 +110,11 @@ class Publisher:
             )
         record = record_of(message, message_id)
         room = self._limits.message_bytes - MARGIN
-        if record.size() > room and self._store.is_there and size > MARGIN:
+        total = record.size
+        if total > room and self._store.is_there and size > MARGIN:
             record = await self._store.put(message.body, record, folder, shared=shared)
-        if (total := record.size()) > room:
+            total = record.size
+        if total > room:
             raise MessageNotAllowedError(
                 f"with its headers and its key the message has {total} bytes, and this SQS broker "
                 f"takes {room}; shorten them"

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Final, cast
 
 from blocks.errors import MessageNotAllowedError
@@ -36,7 +37,7 @@ class Reference:
     shared: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """A message without its body's bytes: what is sent, and what is read back."""
 
@@ -54,8 +55,10 @@ class Record:
     #: Not to be delivered before, where SQS can't hold it for so long.
     due: datetime | None = None
 
-    def attributes(self, more: Mapping[str, str] | None = None) -> dict[str, dict[str, str]]:
-        """As SQS and SNS take them."""
+    @cached_property
+    def attribute(self) -> str:
+        """Everything but the body, as `noa` holds it."""
+        reference = self.reference
         own = {
             "id": self.id,
             "headers": dict(self.headers),
@@ -65,22 +68,22 @@ class Record:
             "published": _milliseconds(self.published),
             "due": _milliseconds(self.due),
             "encoding": self.encoding,
-            "s3": self.reference
-            and {name: getattr(self.reference, name) for name in Reference.__slots__},
+            "s3": reference and {name: getattr(reference, name) for name in Reference.__slots__},
         }
         # ASCII, so that no character is one that SQS refuses.
-        text = json.dumps({name: value for name, value in own.items() if value})
+        return json.dumps({name: value for name, value in own.items() if value})
+
+    def attributes(self, more: Mapping[str, str] | None = None) -> dict[str, dict[str, str]]:
+        """As SQS and SNS take them, with others beside `noa`."""
         return {
             name: {"DataType": _STRING, "StringValue": value}
-            for name, value in {ATTRIBUTE: text, **(more or {})}.items()
+            for name, value in {ATTRIBUTE: self.attribute, **(more or {})}.items()
         }
 
+    @property
     def size(self) -> int:
-        """What SQS counts: the body, and each attribute's name, type and value."""
-        attributes = self.attributes()
-        return len(self.text.encode()) + sum(
-            len(name) + len(_STRING) + len(one["StringValue"]) for name, one in attributes.items()
-        )
+        """What SQS counts: the body, and the attribute's name, type and value."""
+        return len(self.text.encode()) + len(ATTRIBUTE) + len(_STRING) + len(self.attribute)
 
 
 def record_of(message: Message, message_id: str) -> Record:

@@ -4,13 +4,14 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from blocks.errors import BrokerError, BrokerRefusedError, MessageNotAllowedError
 from blocks.message import Message
 from blocks.sqs_broker.errors import from_answer
 from blocks.sqs_broker.record import Record
+from blocks.sqs_broker.text import packed
 from blocks.sqs_broker.wire import Wire
 
 #: What SQS and SNS take at once.
@@ -35,7 +36,14 @@ class Parcel:
     def size(self) -> int:
         """What SQS counts."""
         more = sum(len(name) + len(value) + 16 for name, value in (self.more or {}).items())
-        return self.record.size() + more
+        return self.record.size + more
+
+    def fitting(self, limit: int) -> "Parcel":
+        """The same, its body packed where others have left no room for what is added."""
+        if self.size <= limit:
+            return self
+        text, encoding = packed(self.record.text, self.record.encoding)
+        return replace(self, record=replace(self.record, text=text, encoding=encoding))
 
     def entry(self, number: int, body_name: str = "MessageBody") -> dict[str, Any]:
         """As a batch takes it."""
@@ -132,11 +140,12 @@ def _cut(parcels: Sequence[Parcel], limit: int) -> Iterator[Sequence[Parcel]]:
     batch: list[Parcel] = []
     size = 0
     for parcel in parcels:
-        if batch and (len(batch) == BATCH or size + parcel.size > limit):
+        more = parcel.size
+        if batch and (len(batch) == BATCH or size + more > limit):
             yield batch
             batch, size = [], 0
         batch.append(parcel)
-        size += parcel.size
+        size += more
     if batch:
         yield batch
 

@@ -14,7 +14,12 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
-from blocks.errors import BrokerError, LeaseLostError
+from blocks.errors import (
+    BrokerError,
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    LeaseLostError,
+)
 from blocks.message import Dead, Delivery, Done, Outcome, Release, Retry, Settled, Verdict, utc_now
 from blocks.sqs_broker.held import Receipt
 from blocks.sqs_broker.leases import Leases, Result
@@ -198,8 +203,8 @@ def _letter(item: _Item) -> Parcel:
 
 
 def _says_nothing(error: Result) -> bool:
-    """Whether it neither was carried out nor is lost: the call has failed as a whole."""
-    return error is not None and not isinstance(error, LeaseLostError)
+    """Whether nothing was carried out for a reason that isn't the message's own."""
+    return isinstance(error, BrokerUnavailableError | BrokerRefusedError)
 
 
 def _seconds(after: timedelta) -> int:

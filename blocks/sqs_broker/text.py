@@ -1,12 +1,17 @@
 """Bodies are bytes, and SQS takes text: https://www.w3.org/TR/REC-xml/#charsets, never empty."""
 
 import re
-from base64 import b64decode, b64encode
+import zlib
+from base64 import b64decode, b64encode, b85decode, b85encode
 from binascii import Error as Base64Error
 from typing import Final
 
 BASE64: Final = "base64"
 EMPTY: Final = "empty"
+ZLIB: Final = "zlib"
+
+#: More than any text has that was packed here; less than what a stranger's could fill memory with.
+_LONGEST_UNPACKED: Final = 4 * 1024 * 1024
 
 _FORBIDDEN: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -28,15 +33,24 @@ def to_text(body: bytes) -> tuple[str, str | None]:
     return text, None
 
 
+def packed(text: str, encoding: str | None) -> tuple[str, str | None]:
+    """Write a plain text shorter, for a message that others have filled to the last byte."""
+    if encoding is not None:
+        return text, encoding
+    return b85encode(zlib.compress(text.encode())).decode(), ZLIB
+
+
 def from_text(text: str, encoding: object) -> bytes:
     """Read a body; what isn't in the encoding that it claims is taken as it stands."""
     if encoding == EMPTY:
         return b""
-    if encoding == BASE64:
-        try:
+    try:
+        if encoding == BASE64:
             return b64decode(text, validate=True)
-        except (Base64Error, ValueError):
-            pass
+        if encoding == ZLIB:
+            return zlib.decompressobj().decompress(b85decode(text), _LONGEST_UNPACKED)
+    except (Base64Error, ValueError, zlib.error):
+        pass
     return text.encode(errors="replace")
 
 

@@ -84,7 +84,7 @@ def read(delivery: Delivery) -> Order:
     )
     limits = JsonLimits(max_body_bytes=1_000_000, max_nesting=64)
     order = Intake(route, limits=limits, max_deliveries=3).read(delivery)
-    assert isinstance(order, Order), order.error
+    assert isinstance(order, Order), order
     return order
 
 

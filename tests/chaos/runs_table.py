@@ -45,17 +45,6 @@ class RunsTable:
         )
         return [tuple(row) for row in found]
 
-    async def logged(self, text: str) -> int:
-        """How many of them have a line with this text in their log."""
-        return int(
-            await self._pool.fetchval(
-                "SELECT count(DISTINCT flow_run_id) FROM log WHERE position($2 IN message) > 0 "
-                f"AND flow_run_id IN (SELECT id {_OF_THE_QUEUE})",
-                self._tag,
-                text,
-            )
-        )
-
 
 @asynccontextmanager
 async def open_runs_table(database_url: str, queue: str) -> AsyncGenerator[RunsTable]:

@@ -72,6 +72,15 @@ class SupervisedWorkers:
         """The process ids of the workers that are at work."""
         return [worker.pid for worker in self._living.values() if worker.running]
 
+    def wrote(self, text: str) -> int:
+        """How many workers have this text in their logs."""
+        return sum(text in worker.log_path.read_text(errors="replace") for worker in self._started)
+
+    def abandoned(self, run: str) -> bool:
+        """Whether a worker that has died had begun a run, which goes on without it."""
+        logs = [worker.log_path for worker in self._started if worker.pid in self.ended]
+        return any(run in log.read_text(errors="replace") for log in logs)
+
     async def _keep(self, place: int) -> None:
         """Have a worker in one place until the end."""
         generation = 0

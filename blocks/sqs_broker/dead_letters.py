@@ -44,6 +44,8 @@ class DeadLetters:
         self._publisher = publisher
         self._limit = limit
         self._max_receive_count = max_receive_count
+        #: Receipt handles of the walks that aren't at their end, and their queue's URL.
+        self._walks: list[tuple[str, list[str]]] = []
 
     async def browse(self, names: Names) -> AsyncIterator[DeadLetter]:
         """Walk over all, hidden from others for two minutes at most; oldest first, as far as seen.
@@ -51,7 +53,7 @@ class DeadLetters:
         Two who look at the same time see a part each.
         """
         url = await self._queues.url(names.dead)
-        handles: list[str] = []
+        handles = self._walk(url)
         seen: set[str] = set()
         try:
             async for window in self._windows(url, handles, seen):
@@ -73,7 +75,7 @@ class DeadLetters:
             if message is not None
         }
         url = await self._queues.url(names.dead)
-        handles: list[str] = []
+        handles = self._walk(url)
         found: dict[str, Mapping[str, Any]] = {}
         try:
             async for window in self._windows(url, handles, set()):
@@ -88,6 +90,16 @@ class DeadLetters:
         """How many there are."""
         attributes = await self._queues.attributes(names.dead)
         return sum(int(attributes.get(name, 0)) for name in COUNTS)
+
+    async def close(self) -> None:
+        """Give back what a walk that was left early still hides."""
+        for url, handles in list(self._walks):
+            await self._show_again(url, handles)
+
+    def _walk(self, url: str) -> list[str]:
+        handles: list[str] = []
+        self._walks.append((url, handles))
+        return handles
 
     async def _dispose(
         self,
@@ -144,6 +156,8 @@ class DeadLetters:
             await change_visibility(self._wire, url, [(handle, 0) for handle in handles])
         except BrokerError:
             return
+        finally:
+            self._walks = [walk for walk in self._walks if walk[1] is not handles]
 
     async def _letter(self, names: Names, raw: Mapping[str, Any]) -> DeadLetter:
         record, dead = read_record(raw), dead_attributes(raw)

@@ -150,6 +150,7 @@ class SqsSession:
         """Give back what is held, as far as SQS can be reached, and hang up."""
         try:
             await self._reader.close()
+            await self._dead.close()
         finally:
             await self._wire.close()
 

@@ -26,9 +26,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 NOA = str(Path(sys.executable).with_name("noa"))
 
 
-# On SQS a dead letter that somebody has just looked at is hidden from the next for a moment, so
-# that commands in quick succession miss it.
-@pytest.fixture(scope="module", params=[one for one in PROVIDERS if one != "sqs"])
+@pytest.fixture(scope="module", params=PROVIDERS)
 def struck(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[Struck]:

@@ -88,6 +88,18 @@ class DeadLetterConformance(BrokerFixtures):
         await settle(session, WHY, *await take(session, queue, 230))
         assert sorted(letter.id for letter in await browse(session, queue)) == sorted(ids)
 
+    async def test_who_stops_browsing_hides_nothing_from_the_next(
+        self, session: Session, queue: str, broker: Broker
+    ):
+        if await refused_for_want_of_dead_letters(session, queue, broker):
+            return
+        await bury(session, queue, [b"a", b"b", b"c"])
+        async with broker.connect() as other:
+            walk = other.browse_dead(queue)
+            first = await anext(walk)
+        assert first.body == b"a"
+        assert [letter.body for letter in await browse(session, queue)] == [b"a", b"b", b"c"]
+
     async def test_a_redriven_letter_keeps_its_id_and_takes_the_new_generation(
         self, session: Session, queue: str, broker: Broker
     ):
